@@ -1,0 +1,108 @@
+/**
+ * Activation checkpointing of the non-reentrant kind (torch.utils.checkpoint.checkpoint with
+ * use_reentrant=False). Rules, by their ids in docs/internals/checkpointing.md:
+ * C1 saved tensors become holders; only the region's inputs stay alive.
+ * C2 the first unpack in a backward recomputes the region once for it.
+ * C3 a saved tensor belongs to the innermost region; inner inputs are saved tensors of the outer one.
+ * C4 the recompute ends between two ops once the last needed tensor exists.
+ * C5 forward and recompute are compared.
+ * C7 without gradients a region is inert.
+ * C9 random draws are replayed.
+ */
+
+import { ArgumentError } from '../core/errors.ts';
+import { isGradEnabled, withRegion } from '../tensor/context.ts';
+import { currentMode, withMode } from '../tensor/mode.ts';
+import {
+  type SavedTensorHooks,
+  currentHooks,
+  withSavedTensorHooks,
+} from '../tensor/saved-tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { scope } from '../tensor/with-scope.ts';
+import { savedRead } from '../ops/saved-read.ts';
+import { Frame } from './frame.ts';
+import type { Holder } from './holder.ts';
+import { OpLogMode } from './op-log.ts';
+import { type CheckpointOptions, type ResolvedOptions, resolveOptions } from './options.ts';
+import { recordDraws } from './rng.ts';
+
+/**
+ * Runs `fn(...args)` without keeping what its backward needs; backward runs it again. Tensors in `args`
+ * may be nested in arrays and plain objects. Returns what `fn` returns.
+ *
+ * Throws ArgumentError for bad options; CheckpointError in backward when the two runs differ.
+ */
+export function checkpoint<A extends readonly unknown[], R>(
+  fn: (...args: A) => R,
+  args: A,
+  options: CheckpointOptions = {},
+): R {
+  const resolved = resolveOptions(options);
+  if (!isGradEnabled()) return fn(...args);
+  return currentMode().tracing ? tracedRegion(fn, args) : eagerRegion(fn, args, resolved);
+}
+
+/**
+ * Runs `functions` one after another on `input`, divided into `segments` regions of equal length; the
+ * last one is not checkpointed (torch.utils.checkpoint.checkpoint_sequential).
+ * Throws ArgumentError unless 1 <= segments <= functions.length.
+ */
+export function checkpointSequential(
+  functions: readonly ((x: Tensor) => Tensor)[],
+  segments: number,
+  input: Tensor,
+  options: CheckpointOptions = {},
+): Tensor {
+  if (!Number.isInteger(segments) || segments < 1 || segments > functions.length) {
+    throw new ArgumentError(
+      `checkpointSequential: segments must be an integer from 1 to ${functions.length} (got ${segments}). ` +
+        'Use at most one segment per function.',
+      { segments, functions: functions.length },
+    );
+  }
+  const perSegment = Math.floor(functions.length / segments);
+  const runRange = (x: Tensor, from: number, to: number): Tensor =>
+    functions.slice(from, to).reduce((value, fn) => fn(value), x);
+  let x = input;
+  for (let segment = 0; segment < segments - 1; segment++) {
+    const from = segment * perSegment;
+    x = checkpoint((value: Tensor) => runRange(value, from, from + perSegment), [x], options);
+  }
+  return runRange(x, (segments - 1) * perSegment, functions.length);
+}
+
+function eagerRegion<A extends readonly unknown[], R>(
+  fn: (...args: A) => R,
+  args: A,
+  options: ResolvedOptions,
+): R {
+  const frame = new Frame(fn as (...args: readonly unknown[]) => unknown, args, options);
+  currentHooks()?.boundary?.();
+  const hooks: SavedTensorHooks<Holder> = {
+    pack: (tensor, context) => frame.hold(tensor, context),
+    unpack: (holder) => frame.take(holder),
+    release: (holder) => frame.drop(holder),
+  };
+  const forward = (): R => withSavedTensorHooks(hooks, () => scope(() => fn(...args)));
+  const logged = frame.forwardLog
+    ? (): R => withMode((inner) => new OpLogMode(inner, frame.forwardLog ?? []), forward)
+    : forward;
+  try {
+    return recordDraws(frame.draws, logged);
+  } finally {
+    frame.forwardDone();
+  }
+}
+
+let regions = 0;
+
+/** In a traced step a region is a tag: reads by backward are marked, and the compiler recomputes them. */
+function tracedRegion<A extends readonly unknown[], R>(fn: (...args: A) => R, args: A): R {
+  const region = ++regions;
+  const hooks: SavedTensorHooks<Tensor> = {
+    pack: (tensor) => tensor.detach().keep(),
+    unpack: (tensor) => savedRead(tensor, region),
+  };
+  return withRegion(region, () => withSavedTensorHooks(hooks, () => scope(() => fn(...args))));
+}

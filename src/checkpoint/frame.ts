@@ -1,0 +1,296 @@
+/**
+ * The state of one checkpointed region: its function and inputs, one holder per tensor saved in
+ * forward, and, for each backward, the tensors that its recompute produced. A frame lives as long as
+ * one of its holders is in the graph.
+ */
+
+import { type BackwardPass, currentPass } from '../autograd/backward-id.ts';
+import { CheckpointError, RetuneError, invariant } from '../core/errors.ts';
+import {
+  currentModule,
+  currentPhase,
+  enableGrad,
+  withModule,
+  withPhase,
+  withoutRegions,
+} from '../tensor/context.ts';
+import { withMode } from '../tensor/mode.ts';
+import {
+  type SaveContext,
+  SavedTensor,
+  type SavedTensorHooks,
+  withSavedTensorHooks,
+} from '../tensor/saved-tensor.ts';
+import { type Tensor, mapTensors } from '../tensor/tensor.ts';
+import { scope } from '../tensor/with-scope.ts';
+import type { Holder } from './holder.ts';
+import { compareAval, compareCounts, compareValue, describeRegion } from './mismatch.ts';
+import { type OpLogEntry, OpLogMode, sideBySide } from './op-log.ts';
+import type { ResolvedOptions } from './options.ts';
+import { type DrawRecord, recordDraws, replayDraws } from './rng.ts';
+import { checksum } from './checksum.ts';
+
+/** What one recompute produced. */
+interface Recompute {
+  readonly tensors: Map<Holder, Tensor>;
+  readonly taken: Set<Holder>;
+}
+
+/** Thrown through user code to end a recompute; not an Error, so that it carries no stack to build. */
+class StopRecompute {
+  readonly frame: Frame;
+  constructor(frame: Frame) {
+    this.frame = frame;
+  }
+}
+
+let warnedUnreplayed = false;
+
+export class Frame {
+  readonly #fn: (...args: readonly unknown[]) => unknown;
+  readonly #args: unknown;
+  readonly #inputs: SavedTensor[] = [];
+  readonly #options: ResolvedOptions;
+  readonly #module = currentModule();
+  readonly #phase = currentPhase();
+  readonly #holders: Holder[] = [];
+  readonly #recomputes = new Map<BackwardPass, Recompute>();
+  readonly draws: DrawRecord = new Map();
+  readonly forwardLog: OpLogEntry[] | undefined;
+  #alive = 0;
+  #complete = false;
+  #freed = false;
+
+  constructor(
+    fn: (...args: readonly unknown[]) => unknown,
+    args: readonly unknown[],
+    options: ResolvedOptions,
+  ) {
+    this.#fn = fn;
+    this.#options = options;
+    if (options.debug) this.forwardLog = [];
+    // Saved before the region's own hooks are in force: an enclosing region, or offload, sees them.
+    const context = { op: 'checkpoint', name: 'input', module: this.#module };
+    this.#args = mapArguments(args, (tensor) => {
+      this.#inputs.push(new SavedTensor(tensor, context));
+      return this.#inputs.length - 1;
+    });
+  }
+
+  /** Forward: replaces a saved tensor by a holder. */
+  hold(tensor: Tensor, context: SaveContext): Holder {
+    const holder: Holder = {
+      index: this.#holders.length,
+      aval: tensor.aval,
+      context,
+      checksum: this.#options.determinismCheck === 'values' ? checksum(tensor) : undefined,
+      alive: true,
+    };
+    this.#holders.push(holder);
+    this.#alive++;
+    return holder;
+  }
+
+  forwardDone(): void {
+    this.#complete = true;
+    if (this.#alive === 0) this.#free();
+  }
+
+  /** Backward: the tensor of `holder`, from this pass's recompute. */
+  take(holder: Holder): Tensor {
+    const running = currentPass();
+    const pass = running ?? { group: false, atEnd: new Set() };
+    let recompute = this.#recomputes.get(pass);
+    if (!recompute) {
+      recompute = { tensors: new Map(), taken: new Set() };
+      this.#recomputes.set(pass, recompute);
+      pass.atEnd.add(() => this.#forget(pass));
+      this.#recompute(recompute);
+    }
+    if (recompute.taken.has(holder)) this.#takenTwice(holder, pass);
+    const tensor = recompute.tensors.get(holder);
+    invariant(
+      tensor,
+      () => `the recompute of ${this.#name()} did not produce tensor ${holder.index}`,
+    );
+    recompute.tensors.delete(holder);
+    recompute.taken.add(holder);
+    // A second handle in the scope of the reader; ours goes, so that the memory dies with the reader's.
+    const handle = tensor.detach();
+    tensor.dispose();
+    if (!running) this.#forget(pass);
+    return handle;
+  }
+
+  drop(holder: Holder): void {
+    if (!holder.alive) return;
+    holder.alive = false;
+    for (const recompute of this.#recomputes.values()) {
+      recompute.tensors.get(holder)?.dispose();
+      recompute.tensors.delete(holder);
+    }
+    this.#alive--;
+    if (this.#alive === 0 && this.#complete) this.#free();
+  }
+
+  #free(): void {
+    if (this.#freed) return;
+    this.#freed = true;
+    for (const input of this.#inputs) input.release();
+    for (const pass of [...this.#recomputes.keys()]) this.#forget(pass);
+  }
+
+  #forget(pass: BackwardPass): void {
+    const recompute = this.#recomputes.get(pass);
+    this.#recomputes.delete(pass);
+    for (const tensor of recompute?.tensors.values() ?? []) tensor.dispose();
+  }
+
+  #recompute(target: Recompute): void {
+    const log: OpLogEntry[] = [];
+    try {
+      scope(() => {
+        const args = restoreArguments(this.#args, (index) => this.#input(index));
+        this.#runAgain(args as readonly unknown[], target, log);
+      });
+    } catch (error) {
+      if (error instanceof CheckpointError && this.forwardLog) throw this.#withLogs(error, log);
+      throw error;
+    }
+  }
+
+  /** An input for the recompute: the same memory, cut from the outer graph. */
+  #input(index: number): Tensor {
+    const saved = this.#inputs[index];
+    invariant(saved, () => `region input ${index} does not exist`);
+    const original = saved.unpack(undefined);
+    const twin = original.detach();
+    twin.requiresGrad = original.requiresGrad;
+    return twin;
+  }
+
+  #runAgain(args: readonly unknown[], target: Recompute, log: OpLogEntry[]): void {
+    const counter = { next: 0 };
+    const stop = (): void => {
+      if (this.#options.earlyStop && counter.next === this.#holders.length) {
+        throw new StopRecompute(this);
+      }
+    };
+    const hooks: SavedTensorHooks<Tensor> = {
+      pack: (tensor) => this.#collect(tensor, counter, target),
+      unpack: (tensor) => tensor,
+      boundary: stop,
+    };
+    const body = (): void => {
+      withSavedTensorHooks(hooks, () => this.#fn(...args));
+    };
+    const logged = this.forwardLog
+      ? (): void => withMode((inner) => new OpLogMode(inner, log), body)
+      : body;
+    try {
+      withPhase(this.#phase, () =>
+        withModule(this.#module, () =>
+          withoutRegions(() => enableGrad(() => this.#withDraws(logged))),
+        ),
+      );
+    } catch (signal) {
+      if (!(signal instanceof StopRecompute && signal.frame === this)) throw signal;
+    }
+    compareCounts(this.#name(), this.#holders.length, counter.next);
+  }
+
+  #withDraws(body: () => void): void {
+    if (this.#options.preserveRngState) {
+      replayDraws(this.draws, body);
+      return;
+    }
+    if (this.draws.size > 0 && !warnedUnreplayed) {
+      warnedUnreplayed = true;
+      globalThis.process?.emitWarning(
+        `checkpoint: ${this.#name()} draws random numbers and preserveRngState is false, so its recompute ` +
+          'draws others and its gradients are not those of its forward.',
+      );
+    }
+    recordDraws(new Map(), body);
+  }
+
+  /** Recompute: keeps the next saved tensor if its holder is still wanted. */
+  #collect(tensor: Tensor, counter: { next: number }, target: Recompute): Tensor {
+    const index = counter.next++;
+    const own = tensor.detach().keep();
+    const holder = this.#holders[index];
+    if (!holder) {
+      if (!this.#complete || this.#options.earlyStop) return own;
+      throw new CheckpointError(
+        `checkpoint: trying to save more tensors during recomputation than during the original forward pass ` +
+          `in ${this.#name()} (got tensor ${index + 1}, ${this.#holders.length} in forward). ` +
+          'Make the region do the same work each time; debug: true shows both runs.',
+        { region: this.#name(), forward: this.#holders.length },
+      );
+    }
+    if (!holder.alive) return own;
+    if (this.#options.determinismCheck !== 'none') compareAval(this.#name(), holder, tensor);
+    if (holder.checksum !== undefined) compareValue(this.#name(), holder, checksum(tensor));
+    target.tensors.set(holder, tensor.detach().keep());
+    return own;
+  }
+
+  #takenTwice(holder: Holder, pass: BackwardPass): never {
+    const what = pass.group
+      ? 'Performing two backward calls that overlap in one recomputeGroup'
+      : 'Unpack is being triggered for a tensor that was already unpacked once';
+    throw new CheckpointError(
+      `checkpoint: ${what} (got ${holder.context.name} of ${holder.context.op} in ${this.#name()}). ` +
+        'Let each saved tensor be read once per backward.',
+      { region: this.#name(), op: holder.context.op },
+    );
+  }
+
+  #withLogs(error: CheckpointError, log: readonly OpLogEntry[]): CheckpointError {
+    return new CheckpointError(
+      `${error.message}\nYou are seeing this because you passed debug: true. Ops of both runs:\n` +
+        sideBySide(this.forwardLog ?? [], log),
+      { ...error.details, forwardLog: this.forwardLog, recomputeLog: log },
+      error,
+    );
+  }
+
+  #name(): string {
+    return describeRegion(this.#options.name, this.#module);
+  }
+}
+
+/** True for errors that belong to checkpointing itself. */
+export function isCheckpointError(error: unknown): error is CheckpointError {
+  return error instanceof RetuneError && error.code === 'checkpoint';
+}
+
+class InputSlot {
+  readonly index: number;
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** Replaces each tensor by a slot, so that the frame holds no handle of the user's. */
+function mapArguments(args: readonly unknown[], save: (tensor: Tensor) => number): unknown {
+  return mapTensors(args, (tensor) => new InputSlot(save(tensor)) as unknown as Tensor);
+}
+
+function restoreArguments(structure: unknown, restore: (index: number) => Tensor): unknown {
+  if (structure instanceof InputSlot) return restore(structure.index);
+  if (Array.isArray(structure)) return structure.map((part) => restoreArguments(part, restore));
+  if (structure instanceof Map) {
+    return new Map([...structure].map(([key, part]) => [key, restoreArguments(part, restore)]));
+  }
+  if (structure instanceof Set) {
+    return new Set([...structure].map((part) => restoreArguments(part, restore)));
+  }
+  const prototype =
+    structure === null || typeof structure !== 'object' ? 0 : Object.getPrototypeOf(structure);
+  if (prototype === Object.prototype || prototype === null) {
+    const entries = Object.entries(structure as object);
+    return Object.fromEntries(entries.map(([key, part]) => [key, restoreArguments(part, restore)]));
+  }
+  return structure;
+}

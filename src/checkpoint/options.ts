@@ -1,0 +1,97 @@
+/** Options of `checkpoint` and the process-wide settings that override them. */
+
+import { ArgumentError, nearest } from '../core/errors.ts';
+
+export type DeterminismCheck = 'default' | 'values' | 'none';
+
+export interface CheckpointOptions {
+  /** Replay the region's random draws in the recompute. Default true. */
+  readonly preserveRngState?: boolean;
+  /**
+   * What to compare between forward and recompute: shapes and dtypes ('default'), also values
+   * ('values', reads every saved tensor back: for debugging), or only counts ('none').
+   */
+  readonly determinismCheck?: DeterminismCheck;
+  /** Stop the recompute once the last needed tensor exists. Default true. */
+  readonly earlyStop?: boolean;
+  /** On a mismatch, show the op logs of both runs side by side with source lines. */
+  readonly debug?: boolean;
+  /** Name of the region in errors and reports. */
+  readonly name?: string;
+  /** Refused when true: only the non-reentrant kind exists (checkpointing.md C11). */
+  readonly useReentrant?: boolean;
+}
+
+export interface ResolvedOptions {
+  readonly preserveRngState: boolean;
+  readonly determinismCheck: DeterminismCheck;
+  readonly earlyStop: boolean;
+  readonly debug: boolean;
+  readonly name: string;
+}
+
+const legalKeys = [
+  'preserveRngState',
+  'determinismCheck',
+  'earlyStop',
+  'debug',
+  'name',
+  'useReentrant',
+];
+const checks: readonly DeterminismCheck[] = ['default', 'values', 'none'];
+
+let earlyStopOverride: boolean | undefined;
+let debugOverride: boolean | undefined;
+
+/** Runs `body` with early stop forced on or off, whatever calls say. Nests; the inner one counts. */
+export function setCheckpointEarlyStop<T>(enabled: boolean, body: () => T): T {
+  const before = earlyStopOverride;
+  earlyStopOverride = enabled;
+  try {
+    return body();
+  } finally {
+    earlyStopOverride = before;
+  }
+}
+
+/** Runs `body` with debug forced on or off, whatever calls say. Nests; the inner one counts. */
+export function setCheckpointDebug<T>(enabled: boolean, body: () => T): T {
+  const before = debugOverride;
+  debugOverride = enabled;
+  try {
+    return body();
+  } finally {
+    debugOverride = before;
+  }
+}
+
+/** Checks options and fills defaults; throws ArgumentError for unknown keys and illegal values. */
+export function resolveOptions(options: CheckpointOptions): ResolvedOptions {
+  for (const key of Object.keys(options)) {
+    if (legalKeys.includes(key)) continue;
+    throw new ArgumentError(
+      `checkpoint: unknown option '${key}'. Did you mean ${nearest(key, legalKeys, 2).join(' or ')}?`,
+      { key },
+    );
+  }
+  if (options.useReentrant) {
+    throw new ArgumentError(
+      'checkpoint: useReentrant: true is not supported (got true). The reentrant kind cannot serve grad(), nested ' +
+        'structures, keyword arguments or detached parts. Leave useReentrant out: every region is non-reentrant.',
+    );
+  }
+  const check = options.determinismCheck ?? 'default';
+  if (!checks.includes(check)) {
+    throw new ArgumentError(
+      `checkpoint: determinismCheck must be one of ${checks.join(', ')} (got '${check}').`,
+      { determinismCheck: check },
+    );
+  }
+  return {
+    preserveRngState: options.preserveRngState ?? true,
+    determinismCheck: check,
+    earlyStop: earlyStopOverride ?? options.earlyStop ?? true,
+    debug: debugOverride ?? options.debug ?? false,
+    name: options.name ?? '',
+  };
+}

@@ -1,0 +1,153 @@
+/**
+ * Fusion: walks the nodes in order and lets each pointwise or row node join the kernel that made its
+ * latest input, or a neighbour that reads the same data. A joined node runs where that kernel ran; a
+ * value that only members of its own kernel read is never stored.
+ */
+
+import { type Graph, type Node, type Value, liveOutputs, usesOf } from '../ir/graph.ts';
+import { avalBytes } from '../ir/aval.ts';
+import {
+  type InlineSource,
+  type KernelGroup,
+  absorb,
+  fits,
+  groupOf,
+  innerOutput,
+  templateOf,
+} from './kernel-group.ts';
+
+/** One step of the program: a fused kernel, a routine, or a view (no code, kept for layouts). */
+export type FusedStep =
+  | { readonly kind: 'kernel'; readonly group: KernelGroup }
+  | { readonly kind: 'routine'; readonly node: Node }
+  | { readonly kind: 'view'; readonly node: Node }
+  | { readonly kind: 'source'; readonly node: Node };
+
+/** How many steps a node may move forward to join a kernel, and in what distance neighbours are sought. */
+const reach = 24;
+const neighbourReach = 3;
+
+export interface FuseOptions {
+  /** One kernel per node when false: for bisection. */
+  readonly enabled: boolean;
+}
+
+export function fuse(graph: Graph, options: FuseOptions): FusedStep[] {
+  const steps: FusedStep[] = [];
+  /** Step that makes each value. */
+  const madeAt = new Map<Value, number>();
+  const uses = usesOf(graph);
+  const readAt = new Map<Value, number>();
+  const context: Context = { steps, madeAt, uses, readAt };
+  for (const node of graph.nodes) {
+    const at = placeNode(node, context, options);
+    for (const value of node.outputs) madeAt.set(value, at);
+    for (const value of node.inputs) readAt.set(value, Math.max(at, readAt.get(value) ?? 0));
+  }
+  dropUnread(graph, steps, uses);
+  return steps;
+}
+
+interface Context {
+  readonly steps: FusedStep[];
+  readonly madeAt: Map<Value, number>;
+  readonly uses: ReadonlyMap<Value, readonly Node[]>;
+  /** Last step that reads each value so far. */
+  readonly readAt: Map<Value, number>;
+}
+
+function placeNode(node: Node, context: Context, options: FuseOptions): number {
+  const { steps } = context;
+  if (!node.op) return steps.push({ kind: 'source', node }) - 1;
+  if (node.op.lower.kind === 'view') return steps.push({ kind: 'view', node }) - 1;
+  const template = templateOf(node);
+  if (!template) return steps.push({ kind: 'routine', node }) - 1;
+  if (options.enabled) {
+    const joined = tryJoin(node, context);
+    if (joined !== undefined) return joined;
+  }
+  return steps.push({ kind: 'kernel', group: groupOf(node, template) }) - 1;
+}
+
+function tryJoin(node: Node, context: Context): number | undefined {
+  const { steps, madeAt } = context;
+  const latest = Math.max(-1, ...node.inputs.map((value) => sourceStep(value, context)));
+  const candidates: number[] = [];
+  if (latest >= 0 && steps.length - latest <= reach) candidates.push(latest);
+  for (let at = steps.length - 1; at > latest && steps.length - at <= neighbourReach; at--) {
+    if (sharesInput(steps[at], node)) candidates.push(at);
+  }
+  const template = templateOf(node);
+  if (!template) return undefined;
+  for (const at of candidates) {
+    const step = steps[at];
+    if (step?.kind !== 'kernel' || !mayMove(node, at, step.group, context)) continue;
+    if (!fits(step.group, node, template)) continue;
+    const inlined = new Map<Value, InlineSource>();
+    let readable = true;
+    for (const value of node.inputs) {
+      if (madeAt.get(value) !== at) continue;
+      const source = innerOutput(step.group, value);
+      if (source) inlined.set(value, source);
+      else readable = false;
+    }
+    if (readable && absorb(step.group, node, template, inlined)) return at;
+  }
+  return undefined;
+}
+
+/** The step after which a value can be read; views count as the step of what they view. */
+function sourceStep(value: Value, context: Context): number {
+  return context.madeAt.get(value) ?? -1;
+}
+
+function sharesInput(step: FusedStep | undefined, node: Node): boolean {
+  if (step?.kind !== 'kernel') return false;
+  return node.inputs.some(
+    (value) => step.group.operands.includes(value) && avalBytes(value.aval) >= 1024,
+  );
+}
+
+/** Moving a node forward must not overwrite what a step in between still reads, nor lengthen lives much. */
+function mayMove(node: Node, at: number, group: KernelGroup, context: Context): boolean {
+  for (const { input } of node.op?.traits.updates ?? []) {
+    const target = node.inputs[input];
+    if (!target) continue;
+    if ((context.readAt.get(target) ?? -1) > at) return false;
+    // Inside one kernel the old value may only be read at the very point that is written.
+    if (group.operands.includes(target) || group.outputs.some((out) => out.value === target)) {
+      return false;
+    }
+  }
+  // A member that is updated in place elsewhere in this group must not be read by the newcomer.
+  const overwritten = group.nodes.flatMap((member) =>
+    (member.op?.traits.updates ?? []).map((pair) => member.inputs[pair.input]),
+  );
+  if (node.inputs.some((value) => overwritten.includes(value))) return false;
+  return group.nodes[0]?.meta.phase === node.meta.phase;
+}
+
+/** Values that only their own kernel reads are not stored. */
+function dropUnread(
+  graph: Graph,
+  steps: readonly FusedStep[],
+  uses: ReadonlyMap<Value, readonly Node[]>,
+): void {
+  const live = liveOutputs(graph);
+  for (const step of steps) {
+    if (step.kind !== 'kernel') continue;
+    const members = new Set(step.group.nodes);
+    const updated = new Set(
+      step.group.nodes.flatMap((node) =>
+        (node.op?.traits.updates ?? []).map((pair) => node.outputs[pair.out]),
+      ),
+    );
+    const kept = step.group.outputs.filter(
+      ({ value }) =>
+        live.has(value) ||
+        updated.has(value) ||
+        (uses.get(value) ?? []).some((reader) => !members.has(reader)),
+    );
+    if (kept.length > 0) step.group.outputs.splice(0, step.group.outputs.length, ...kept);
+  }
+}

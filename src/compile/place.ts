@@ -1,0 +1,368 @@
+/**
+ * Placing: gives every value a buffer and a layout, turns fused steps into lowered kernels, inserts the
+ * copies that layouts force, and lets outputs take over the memory of inputs that die.
+ */
+
+import { type DType, bytesPerElement } from '../core/dtype.ts';
+import { invariant, definite } from '../core/errors.ts';
+import type { HostTensor } from '../core/host-tensor.ts';
+import { type Layout, contiguousStrides, isContiguous, sameShape } from '../core/shape.ts';
+import { type Aval, avalBytes } from '../ir/aval.ts';
+import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
+import type { Operand } from '../ir/op.ts';
+import { alignBytes } from '../runtime/allocator.ts';
+import type { Lowered } from '../runtime/backend.ts';
+import { denseCopyTemplate } from '../tensor/copy-template.ts';
+import { acceptsLayout, lowerOp, lowerTemplate } from '../tensor/eager-mode.ts';
+import type { FusedStep } from './fuse.ts';
+import type { KernelGroup } from './kernel-group.ts';
+
+export type BufferKind = 'arena' | 'state' | 'input' | 'constant' | 'result';
+
+export interface PlacedBuffer {
+  readonly id: number;
+  kind: BufferKind;
+  readonly bytes: number;
+  /** The value it was made for, for reports. */
+  readonly value: Value;
+  /** First and last placed step that touches it. */
+  first: number;
+  last: number;
+}
+
+export interface PlacedOperand {
+  readonly buffer: PlacedBuffer;
+  /** Bytes from the buffer's start to the operand's first element. */
+  readonly byteOffset: number;
+}
+
+export interface PlacedStep {
+  readonly lowered: Lowered;
+  readonly operands: readonly PlacedOperand[];
+  readonly label: string;
+  /** The graph nodes it carries out; empty for inserted copies. */
+  readonly nodes: readonly Node[];
+}
+
+export interface Placement {
+  readonly steps: readonly PlacedStep[];
+  readonly buffers: readonly PlacedBuffer[];
+  /** In the order of graph.results: dense, in a buffer of kind 'result'. */
+  readonly results: readonly PlacedBuffer[];
+  readonly buffersOf: ReadonlyMap<Value, PlacedBuffer>;
+  readonly constants: readonly { readonly buffer: PlacedBuffer; readonly tensor: HostTensor }[];
+}
+
+interface Place {
+  readonly buffer: PlacedBuffer;
+  readonly layout: Layout;
+}
+
+export function place(graph: Graph, steps: readonly FusedStep[]): Placement {
+  const placer = new Placer(graph, steps);
+  steps.forEach((step, index) => {
+    placer.step(step, index);
+  });
+  return placer.finish();
+}
+
+class Placer {
+  readonly #graph: Graph;
+  readonly #places = new Map<Value, Place>();
+  readonly #buffers: PlacedBuffer[] = [];
+  readonly #steps: PlacedStep[] = [];
+  readonly #constants: { buffer: PlacedBuffer; tensor: HostTensor }[] = [];
+  /** For each fused step: the buffers' values are last read there (views followed to their base). */
+  readonly #lastRead: Map<Value, number>;
+  readonly #live: Set<Value>;
+
+  constructor(graph: Graph, steps: readonly FusedStep[]) {
+    this.#graph = graph;
+    this.#live = withBases(liveOutputs(graph));
+    this.#lastRead = lastReads(steps);
+  }
+
+  step(step: FusedStep, index: number): void {
+    if (step.kind === 'source') this.#source(step.node);
+    else if (step.kind === 'view') this.#view(step.node, index);
+    else if (step.kind === 'kernel') this.#kernel(step.group, index);
+    else this.#routine(step.node, index);
+  }
+
+  finish(): Placement {
+    const results = this.#graph.results.map((value) => this.#result(value));
+    const buffersOf = new Map<Value, PlacedBuffer>();
+    for (const [value, where] of this.#places) buffersOf.set(value, where.buffer);
+    this.#steps.forEach((step, at) => {
+      for (const { buffer } of step.operands) {
+        buffer.first = Math.min(buffer.first, at);
+        buffer.last = Math.max(buffer.last, at);
+      }
+    });
+    return {
+      steps: this.#steps,
+      buffers: this.#buffers,
+      results,
+      buffersOf,
+      constants: this.#constants,
+    };
+  }
+
+  #buffer(value: Value, kind: BufferKind): PlacedBuffer {
+    const buffer: PlacedBuffer = {
+      id: this.#buffers.length,
+      kind,
+      bytes: alignBytes(avalBytes(value.aval)),
+      value,
+      first: Number.POSITIVE_INFINITY,
+      last: -1,
+    };
+    this.#buffers.push(buffer);
+    return buffer;
+  }
+
+  #at(value: Value): Place {
+    const found = this.#places.get(value);
+    invariant(found, () => `value %${value.node.id}.${value.index} has no place`);
+    return found;
+  }
+
+  #dense(value: Value, kind: BufferKind = 'arena'): Place {
+    const buffer = this.#buffer(value, kind);
+    return { buffer, layout: { offset: 0, strides: contiguousStrides(value.aval.shape) } };
+  }
+
+  #source(node: Node): void {
+    const value = definite(node.outputs[0]);
+    const kind = node.kind === 'state' ? 'state' : node.kind === 'constant' ? 'constant' : 'input';
+    const made = this.#dense(value, kind);
+    this.#places.set(value, made);
+    if (node.constant) this.#constants.push({ buffer: made.buffer, tensor: node.constant });
+  }
+
+  #view(node: Node, index: number): void {
+    const input = definite(node.inputs[0]);
+    const output = definite(node.outputs[0]);
+    invariant(node.op?.lower.kind === 'view', () => 'a view step without a view');
+    const base = this.#at(input);
+    const layout = node.op.lower.view(input.aval, base.layout, output.aval, node.params);
+    if (layout) {
+      this.#places.set(output, { buffer: base.buffer, layout });
+      return;
+    }
+    const copy = this.#copy(input, base, index);
+    const again = node.op.lower.view(input.aval, copy.layout, output.aval, node.params);
+    invariant(again, () => `${node.op?.name} cannot view a dense tensor`);
+    this.#places.set(output, { buffer: copy.buffer, layout: again });
+  }
+
+  /** A dense copy of `value` in a buffer of its own. */
+  #copy(value: Value, from: Place, _index: number, kind: BufferKind = 'arena'): Place {
+    const copy = this.#dense(value, kind);
+    this.#emit(
+      lowerTemplate(
+        denseCopyTemplate(value.aval),
+        [operand(value.aval, from)],
+        [operand(value.aval, copy)],
+      ),
+      [ref(value.aval, from), ref(value.aval, copy)],
+      'copy',
+      [],
+    );
+    return copy;
+  }
+
+  #kernel(group: KernelGroup, index: number): void {
+    const inputs = group.operands.map((value) => this.#at(value));
+    const outputs: Place[] = [];
+    for (const output of group.outputs) {
+      const node = output.value.node;
+      const updated = node.op?.traits.updates?.find((pair) => pair.out === output.value.index);
+      const where = updated
+        ? this.#updatePlace(definite(node.inputs[updated.input]), index, group, inputs)
+        : (this.#donated(group, output.value, output.axes, index, outputs) ??
+          this.#dense(output.value));
+      outputs.push(where);
+      this.#places.set(output.value, where);
+    }
+    const template = {
+      space: group.space,
+      reduced: group.reduced,
+      inputs: group.inputs,
+      outputs: group.outputs,
+      scalars: group.scalars,
+    };
+    const lowered = lowerTemplate(
+      template,
+      group.operands.map((value, i) => operand(value.aval, definite(inputs[i]))),
+      group.outputs.map((output, i) => operand(output.value.aval, definite(outputs[i]))),
+    );
+    this.#emit(
+      lowered,
+      [
+        ...group.operands.map((value, i) => ref(value.aval, definite(inputs[i]))),
+        ...group.outputs.map((output, i) => ref(output.value.aval, definite(outputs[i]))),
+      ],
+      group.nodes.map((node) => node.op?.name ?? '').join('+'),
+      group.nodes,
+    );
+  }
+
+  #routine(node: Node, index: number): void {
+    const op = node.op!;
+    invariant(op.lower.kind === 'routine', () => `${op.name} is not a routine`);
+    const { routine } = op.lower;
+    const inputs = node.inputs.map((value, i) => {
+      const where = this.#at(value);
+      if (acceptsLayout(routine, i, value.aval, where, node.params)) return where;
+      return this.#copy(value, where, index);
+    });
+    const outputs = node.outputs.map((value) => {
+      const updated = op.traits.updates?.find((pair) => pair.out === value.index);
+      if (!updated) return this.#dense(value);
+      const target = definite(node.inputs[updated.input]);
+      const where = this.#updatePlace(target, index, undefined, inputs);
+      inputs[updated.input] = where;
+      return where;
+    });
+    node.outputs.forEach((value, i) => {
+      this.#places.set(value, definite(outputs[i]));
+    });
+    const lowered = lowerOp(
+      op,
+      node.inputs.map((value, i) => operand(value.aval, definite(inputs[i]))),
+      node.outputs.map((value, i) => operand(value.aval, definite(outputs[i]))),
+      node.params,
+    );
+    const operands = [
+      ...node.inputs.map((value, i) => ref(value.aval, definite(inputs[i]))),
+      ...node.outputs.map((value, i) => ref(value.aval, definite(outputs[i]))),
+    ];
+    this.#emit(lowered, operands, op.name, [node]);
+  }
+
+  /** Where an in-place op writes: its target's own memory, or a copy if somebody still reads the old value. */
+  #updatePlace(
+    target: Value,
+    index: number,
+    group: KernelGroup | undefined,
+    inputs: Place[],
+  ): Place {
+    const where = this.#at(target);
+    const { kind } = where.buffer;
+    const readLater = (this.#lastRead.get(baseOf(target)) ?? -1) > index;
+    const foreign = kind === 'input' || kind === 'constant';
+    const kept = kind === 'arena' && this.#live.has(baseOf(target));
+    if (kind === 'state') {
+      invariant(!readLater, () => `state '${target.node.label}' is read after it was overwritten`);
+      return where;
+    }
+    if (!readLater && !foreign && !kept) return where;
+    const copy = this.#copy(target, where, index);
+    group?.operands.forEach((value, i) => {
+      if (value === target) inputs[i] = copy;
+    });
+    return copy;
+  }
+
+  /** Memory of an input that dies here and lies exactly as the output will. */
+  #donated(
+    group: KernelGroup,
+    output: Value,
+    axes: readonly number[],
+    index: number,
+    taken: readonly Place[],
+  ): Place | undefined {
+    const strides = contiguousStrides(output.aval.shape);
+    for (const [k, value] of group.operands.entries()) {
+      const where = this.#at(value);
+      const { buffer } = where;
+      if (buffer.kind !== 'arena' || taken.some((other) => other.buffer === buffer)) continue;
+      if (buffer.bytes !== alignBytes(avalBytes(output.aval))) continue;
+      if (bytesOf(value.aval.dtype) !== bytesOf(output.aval.dtype)) continue;
+      if (!this.#diesAt(buffer, index)) continue;
+      const reads = group.inputs.filter((input) => input.operand === k);
+      const pointwise = reads.every(
+        (input) =>
+          !input.relayout &&
+          input.axes.every(
+            (axis, i) => spread(axis, where.layout.strides) === spread(definite(axes[i]), strides),
+          ),
+      );
+      const others = group.operands.some(
+        (other, j) => j !== k && this.#at(other).buffer === buffer,
+      );
+      if (!pointwise || others || where.layout.offset !== 0) continue;
+      if (!sameShape(value.aval.shape, output.aval.shape)) continue;
+      return { buffer, layout: { offset: 0, strides } };
+    }
+    return undefined;
+  }
+
+  #diesAt(buffer: PlacedBuffer, index: number): boolean {
+    for (const [value, where] of this.#places) {
+      if (where.buffer !== buffer) continue;
+      if (this.#live.has(value) || (this.#lastRead.get(baseOf(value)) ?? -1) > index) return false;
+    }
+    return true;
+  }
+
+  /** The caller's copy of a result: its own dense buffer. */
+  #result(value: Value): PlacedBuffer {
+    const where = this.#at(value);
+    const dense = isContiguous(value.aval.shape, where.layout.strides) && where.layout.offset === 0;
+    const whole = where.buffer.bytes === alignBytes(avalBytes(value.aval));
+    if (where.buffer.kind === 'arena' && dense && whole) {
+      where.buffer.kind = 'result';
+      return where.buffer;
+    }
+    return this.#copy(value, where, Number.POSITIVE_INFINITY, 'result').buffer;
+  }
+
+  #emit(
+    lowered: Lowered,
+    operands: readonly PlacedOperand[],
+    label: string,
+    nodes: readonly Node[],
+  ): void {
+    this.#steps.push({ lowered, operands, label, nodes });
+  }
+}
+
+function operand(aval: Aval, where: Place): Operand {
+  return { aval, layout: { offset: 0, strides: where.layout.strides } };
+}
+
+function ref(aval: Aval, where: Place): PlacedOperand {
+  return { buffer: where.buffer, byteOffset: where.layout.offset * bytesOf(aval.dtype) };
+}
+
+function bytesOf(dtype: DType): number {
+  return bytesPerElement(dtype);
+}
+
+function spread(axis: number, strides: readonly number[]): number {
+  return axis < 0 ? 0 : (strides[axis] ?? 0);
+}
+
+/** The value whose memory a chain of views looks into. */
+function baseOf(value: Value): Value {
+  let base = value;
+  while (base.node.op?.lower.kind === 'view' && base.node.inputs[0]) base = base.node.inputs[0];
+  return base;
+}
+
+function withBases(values: ReadonlySet<Value>): Set<Value> {
+  return new Set([...values].flatMap((value) => [value, baseOf(value)]));
+}
+
+/** Last fused step that reads each base value, through views too. */
+function lastReads(steps: readonly FusedStep[]): Map<Value, number> {
+  const last = new Map<Value, number>();
+  steps.forEach((step, index) => {
+    const read =
+      step.kind === 'kernel' ? step.group.operands : step.kind === 'source' ? [] : step.node.inputs;
+    for (const value of read) last.set(baseOf(value), index);
+  });
+  return last;
+}

@@ -1,0 +1,112 @@
+/**
+ * Rematerialization by region (checkpointing.md P3, P6). Where backward reads a value that a checkpointed
+ * region saved, the read is marked in the graph. If the region itself computed the value, the read gets
+ * a copy of the computation instead, placed just before it; inputs of the region are read as they are.
+ * Each node is copied once, however many reads there are. Nested regions are flattened: inside an
+ * outer region nothing is kept, so inner ones only decide what eager execution would recompute twice.
+ */
+
+import { definite } from '../core/errors.ts';
+import {
+  type Graph,
+  type GraphBuilder,
+  type Node,
+  type NodeMeta,
+  type Value,
+  rewriteGraph,
+} from '../ir/graph.ts';
+
+export function rematerializeRegions(graph: Graph): Graph {
+  const rootOf = outermostRegions(graph);
+  const overwritten = overwrittenValues(graph);
+  /** Outputs, in the new graph, of the copy of an old node. */
+  const copies = new Map<Node, readonly Value[]>();
+  /** Values of the new graph, for values of the old one. */
+  const mapped = new Map<Value, Value>();
+
+  const recompute = (value: Value, root: number, builder: GraphBuilder): Value => {
+    const original = mapped.get(value) ?? value;
+    if (!isInside(value.node, root) || !mayRepeat(value.node, overwritten)) return original;
+    const order = missingCopies(value.node, root, copies, overwritten);
+    for (const node of order) {
+      const inputs = node.inputs.map((input) => copyOf(input, root));
+      copies.set(node, builder.copy(node, inputs, recomputeMeta(node, mapped)));
+    }
+    return copies.get(value.node)?.[value.index] ?? original;
+  };
+  const copyOf = (value: Value, root: number): Value =>
+    (isInside(value.node, root) ? copies.get(value.node)?.[value.index] : undefined) ??
+    mapped.get(value) ??
+    value;
+
+  return rewriteGraph(graph, (node, inputs, builder) => {
+    const outputs = visit(node, inputs, builder);
+    node.outputs.forEach((value, i) => {
+      const output = outputs[i];
+      if (output) mapped.set(value, output);
+    });
+    return outputs;
+  });
+
+  function visit(node: Node, inputs: readonly Value[], builder: GraphBuilder): readonly Value[] {
+    if (!node.op?.traits.savedRead) return builder.copy(node, inputs);
+    const root = rootOf.get(node.params.region as number);
+    const source = definite(node.inputs[0]);
+    return [root === undefined ? definite(inputs[0]) : recompute(source, root, builder)];
+  }
+}
+
+/** The outermost region that encloses each region. */
+function outermostRegions(graph: Graph): Map<number, number> {
+  const roots = new Map<number, number>();
+  for (const { meta } of graph.nodes) {
+    for (const region of meta.regions) roots.set(region, meta.regions[0] ?? region);
+  }
+  return roots;
+}
+
+function isInside(node: Node, root: number): boolean {
+  return node.kind === 'op' && node.meta.regions[0] === root;
+}
+
+/** Inputs of in-place ops: computing from them again after the change would give something else. */
+function overwrittenValues(graph: Graph): Set<Value> {
+  const found = new Set<Value>();
+  for (const node of graph.nodes) {
+    for (const { input } of node.op?.traits.updates ?? []) {
+      const value = node.inputs[input];
+      if (value?.node.kind === 'state' && node.meta.phase === 'forward') found.add(value);
+    }
+  }
+  return found;
+}
+
+function mayRepeat(node: Node, overwritten: ReadonlySet<Value>): boolean {
+  const traits = node.op?.traits;
+  if (!traits || traits.remat === 'never' || traits.keep) return false;
+  return !node.inputs.some((input) => overwritten.has(input));
+}
+
+/** The nodes to copy for `target`, producers first, without recursion: layers can be long chains. */
+function missingCopies(
+  target: Node,
+  root: number,
+  copies: ReadonlyMap<Node, unknown>,
+  overwritten: ReadonlySet<Value>,
+): Node[] {
+  const needed = new Set<Node>();
+  const stack = [target];
+  for (let node = stack.pop(); node; node = stack.pop()) {
+    if (needed.has(node) || copies.has(node)) continue;
+    if (!isInside(node, root) || !mayRepeat(node, overwritten)) continue;
+    needed.add(node);
+    for (const input of node.inputs) stack.push(input.node);
+  }
+  return [...needed].sort((a, b) => a.id - b.id);
+}
+
+function recomputeMeta(node: Node, mapped: ReadonlyMap<Value, Value>): NodeMeta {
+  const first = node.outputs[0];
+  const original = first && mapped.get(first);
+  return { ...node.meta, phase: 'backward', recomputeOf: original?.node.id ?? node.id };
+}

@@ -1,0 +1,118 @@
+/**
+ * Scheduling: the order of nodes decides what is alive together. The traced order is the user's; two
+ * things are moved. Optimizer updates run as soon as their inputs exist, so that a gradient dies right
+ * after it was made. Cheap values wait for their first reader.
+ */
+
+import {
+  type Graph,
+  GraphBuilder,
+  type Node,
+  type Value,
+  liveOutputs,
+  usesOf,
+} from '../ir/graph.ts';
+
+export function scheduleGraph(graph: Graph): Graph {
+  return reorder(graph, hoistUpdates(graph, delayFree(graph)));
+}
+
+/** Views, constants and other free values move to just before their first reader. */
+function delayFree(graph: Graph): Node[] {
+  const live = liveOutputs(graph);
+  const delayed = new Set<Node>();
+  for (const node of graph.nodes) {
+    const movable =
+      node.op?.traits.remat === 'free' &&
+      !node.op.traits.updates &&
+      !node.outputs.some((value) => live.has(value)) &&
+      !node.inputs.some((input) => isOverwritten(graph, input));
+    if (movable) delayed.add(node);
+  }
+  const order: Node[] = [];
+  const placed = new Set<Node>();
+  const place = (node: Node): void => {
+    if (placed.has(node)) return;
+    placed.add(node);
+    for (const input of node.inputs) if (delayed.has(input.node)) place(input.node);
+    order.push(node);
+  };
+  for (const node of graph.nodes) if (!delayed.has(node)) place(node);
+  return order;
+}
+
+const overwrittenCache = new WeakMap<Graph, Set<Value>>();
+
+function isOverwritten(graph: Graph, value: Value): boolean {
+  let set = overwrittenCache.get(graph);
+  if (!set) {
+    set = new Set();
+    for (const node of graph.nodes) {
+      for (const { input } of node.op?.traits.updates ?? []) {
+        const target = node.inputs[input];
+        if (target) set.add(target);
+      }
+    }
+    overwrittenCache.set(graph, set);
+  }
+  return set.has(value);
+}
+
+/** Optimizer nodes run once their inputs exist and everybody who reads what they overwrite has done so. */
+function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
+  const uses = usesOf(graph);
+  const waiting = new Map<Node, number>();
+  const unlocks = new Map<Node, Node[]>();
+  for (const node of order) {
+    if (node.meta.phase !== 'optimizer' || node.kind !== 'op') continue;
+    const before = new Set(node.inputs.map((input) => input.node));
+    for (const { input } of node.op?.traits.updates ?? []) {
+      const target = node.inputs[input];
+      for (const reader of (target && uses.get(target)) ?? [])
+        if (reader !== node) before.add(reader);
+    }
+    waiting.set(node, before.size);
+    for (const earlier of before) unlocks.set(earlier, [...(unlocks.get(earlier) ?? []), node]);
+  }
+  const result: Node[] = [];
+  const emit = (first: Node): void => {
+    const queue = [first];
+    for (let node = queue.shift(); node; node = queue.shift()) {
+      result.push(node);
+      for (const next of unlocks.get(node) ?? []) {
+        const left = (waiting.get(next) ?? 0) - 1;
+        waiting.set(next, left);
+        if (left === 0) queue.push(next);
+      }
+    }
+  };
+  for (const node of order) {
+    if (!waiting.has(node)) emit(node);
+    else if (waiting.get(node) === 0 && !result.includes(node)) emit(node);
+  }
+  return result;
+}
+
+function reorder(graph: Graph, order: readonly Node[]): Graph {
+  const builder = new GraphBuilder();
+  const mapped = new Map<Value, Value>();
+  const find = (value: Value): Value => mapped.get(value) ?? value;
+  const renumbered = new Map<number, number>();
+  for (const node of order) {
+    const origin = node.meta.recomputeOf;
+    const meta =
+      origin === undefined
+        ? node.meta
+        : { ...node.meta, recomputeOf: renumbered.get(origin) ?? origin };
+    renumbered.set(node.id, builder.nodes.length);
+    const outputs = builder.copy(node, node.inputs.map(find), meta);
+    node.outputs.forEach((value, i) => {
+      const copy = outputs[i];
+      if (copy) mapped.set(value, copy);
+    });
+  }
+  return builder.build(
+    graph.results.map(find),
+    graph.updates.map((update) => ({ state: find(update.state), value: find(update.value) })),
+  );
+}

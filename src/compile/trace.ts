@@ -1,0 +1,239 @@
+/**
+ * Tracing: runs a step once with values of a graph in place of memory. Tensors that exist outside the
+ * step (parameters, optimizer state) are captured as state; arguments become inputs; nothing is computed.
+ */
+
+import { callerLine } from '../checkpoint/op-log.ts';
+import { CompileError, invariant, definite } from '../core/errors.ts';
+import type { HostTensor } from '../core/host-tensor.ts';
+import { isContiguous } from '../core/shape.ts';
+import type { Aval } from '../ir/aval.ts';
+import { type Graph, GraphBuilder, type NodeMeta, type Value } from '../ir/graph.ts';
+import type { AnyOp, Params } from '../ir/op.ts';
+import { currentModule, currentName, currentPhase, currentRegions } from '../tensor/context.ts';
+import { BufferData, type TensorData } from '../tensor/data.ts';
+import type { Generator } from '../tensor/generator.ts';
+import { type Mode, withMode } from '../tensor/mode.ts';
+import type { Storage } from '../tensor/storage.ts';
+import { Tensor, forEachTensor, mapTensors } from '../tensor/tensor.ts';
+import { scope } from '../tensor/with-scope.ts';
+import { TracedData } from './traced-data.ts';
+
+/** What the host must supply before a run, beside the arguments. */
+export interface GeneratorInput {
+  readonly generator: Generator;
+  readonly value: Value;
+  /** Draws made in one run. */
+  draws: number;
+}
+
+/** Memory outside the step that it reads or updates. */
+export interface CapturedState {
+  readonly storage: Storage;
+  readonly value: Value;
+}
+
+export interface Trace<R> {
+  readonly graph: Graph;
+  /** The step's return value with traced tensors in place. */
+  readonly result: R;
+  /** In the order of `graph.results`. */
+  readonly resultTensors: readonly Tensor[];
+  readonly argumentValues: readonly Value[];
+  readonly states: readonly CapturedState[];
+  readonly generators: readonly GeneratorInput[];
+  readonly beforeRun: readonly (() => void)[];
+}
+
+/**
+ * Traces `step(...args)`. Tensors in `args` become inputs in the order of forEachTensor. Gradients that
+ * the step leaves in `.grad` of captured leaves and that did not exist before it are dropped.
+ */
+export function trace<A extends readonly unknown[], R>(step: (...args: A) => R, args: A): Trace<R> {
+  const argumentValues: Value[] = [];
+  let mode: TraceMode | undefined;
+  const traced = withMode(
+    () => {
+      mode = new TraceMode();
+      return mode;
+    },
+    () =>
+      scope(() => {
+        invariant(mode, () => 'no trace mode');
+        const inputs = mapTensors(args, (tensor) => {
+          invariant(mode, () => 'no trace mode');
+          const value = mode.builder.input(`arg${argumentValues.length}`, tensor.aval);
+          argumentValues.push(value);
+          const input = new Tensor(mode.wrap(value), tensor.shape, tensor.dtype);
+          input.requiresGrad = tensor.requiresGrad;
+          return input;
+        });
+        const result = step(...(inputs as A));
+        const resultTensors: Tensor[] = [];
+        forEachTensor(result, (tensor) => resultTensors.push(tensor.detach()));
+        mode.dropGradients();
+        const values = resultTensors.map((tensor) => mode!.valueOf(tensor));
+        return { result, resultTensors, values };
+      }),
+  );
+  invariant(mode, () => 'no trace mode');
+  const { result, resultTensors, values } = traced;
+  return {
+    graph: mode.builder.build(values, mode.updates()),
+    result,
+    resultTensors,
+    argumentValues,
+    states: mode.states,
+    generators: mode.generators,
+    beforeRun: mode.beforeRun,
+  };
+}
+
+interface StateEntry extends CapturedState {
+  current: Value;
+}
+
+export class TraceMode implements Mode {
+  readonly tracing = true;
+  readonly builder = new GraphBuilder();
+  readonly beforeRun: (() => void)[] = [];
+  readonly #states = new Map<Storage, StateEntry>();
+  readonly #generators = new Map<Generator, GeneratorInput>();
+  readonly #leaves = new Set<Tensor>();
+
+  get states(): CapturedState[] {
+    return [...this.#states.values()];
+  }
+
+  get generators(): GeneratorInput[] {
+    return [...this.#generators.values()];
+  }
+
+  updates(): Graph['updates'] {
+    return [...this.#states.values()]
+      .filter((state) => state.current !== state.value)
+      .map((state) => ({ state: state.value, value: state.current }));
+  }
+
+  wrap(value: Value): TracedData {
+    return new TracedData({ value, version: 0 });
+  }
+
+  run(
+    op: AnyOp,
+    inputs: readonly Tensor[],
+    params: Params,
+    outputs: readonly Aval[],
+  ): readonly TensorData[] {
+    const values = inputs.map((input) => this.valueOf(input));
+    const results = this.builder.apply(op, values, params, outputs, this.#meta());
+    return results.map((value, index) => {
+      const updated = op.traits.updates?.find((pair) => pair.out === index);
+      if (updated) return this.#update(definite(inputs[updated.input]), value);
+      if (op.lower.kind === 'view') return this.#view(op, definite(inputs[0]), params, value);
+      return this.wrap(value);
+    });
+  }
+
+  fromHost(tensor: HostTensor): TensorData {
+    return this.wrap(this.builder.constant(tensor));
+  }
+
+  toHost(tensor: Tensor): never {
+    const line = callerLine();
+    throw new CompileError(
+      `compile: a value was read on the host inside a compiled step (got ${tensor.describe()}${line === '' ? '' : `, at ${line}`}). ` +
+        'Return the tensor from the step and read it afterwards, or compute with where() instead of branching.',
+      { line },
+    );
+  }
+
+  toHostAsync(tensor: Tensor): never {
+    return this.toHost(tensor);
+  }
+
+  onEachRun(work: () => void): void {
+    this.beforeRun.push(work);
+  }
+
+  drawState(generator: Generator): { readonly state: Tensor; readonly draw: number } {
+    let input = this.#generators.get(generator);
+    if (!input) {
+      const label = `generator${this.#generators.size}`;
+      const value = this.builder.input(label, { shape: [4], dtype: 'uint32' });
+      input = { generator, value, draws: 0 };
+      this.#generators.set(generator, input);
+    }
+    const state = new Tensor(this.wrap(input.value), [4], 'uint32');
+    return { state, draw: input.draws++ };
+  }
+
+  /** The graph value that a tensor stands for at this moment. */
+  valueOf(tensor: Tensor): Value {
+    const { data } = tensor;
+    if (data instanceof TracedData) return data.value;
+    invariant(data instanceof BufferData, () => 'unknown kind of tensor data');
+    if (tensor.isLeaf && tensor.requiresGrad) this.#leaves.add(tensor);
+    return this.#capture(tensor, data).current;
+  }
+
+  /** Gradients made in the trace hold no memory after it: they must not stay on the parameters. */
+  dropGradients(): void {
+    for (const leaf of this.#leaves) {
+      if (!leaf.disposed && leaf.grad?.data instanceof TracedData) leaf.grad = undefined;
+    }
+  }
+
+  #capture(tensor: Tensor, data: BufferData): StateEntry {
+    const known = this.#states.get(data.storage);
+    const { offset, strides } = data.layout;
+    if (offset !== 0 || !isContiguous(tensor.shape, strides)) {
+      throw new CompileError(
+        `compile: the step uses a view of a tensor made outside it (got ${tensor.describe()}). ` +
+          'Make the view inside the step, or pass a contiguous copy.',
+      );
+    }
+    if (known) {
+      invariant(
+        known.value.aval.dtype === tensor.dtype,
+        () => `${tensor.describe()} shares memory with a state of another dtype`,
+      );
+      if (known.value.aval.shape.join() === tensor.shape.join()) return known;
+      throw new CompileError(
+        `compile: the step uses one piece of memory under two shapes (got ${tensor.describe()} and [${known.value.aval.shape.join(', ')}]). ` +
+          'Make the reshaped view inside the step.',
+      );
+    }
+    const label = tensor.label ?? `state${this.#states.size}`;
+    const value = this.builder.input(label, tensor.aval, 'state');
+    const entry: StateEntry = { storage: data.storage, value, current: value };
+    this.#states.set(data.storage, entry);
+    return entry;
+  }
+
+  #update(target: Tensor, value: Value): TensorData {
+    const { data } = target;
+    if (data instanceof TracedData) {
+      data.assign(value);
+      return data;
+    }
+    invariant(data instanceof BufferData, () => 'unknown kind of tensor data');
+    this.#capture(target, data).current = value;
+    return data.retain();
+  }
+
+  #view(op: AnyOp, input: Tensor, params: Params, value: Value): TensorData {
+    const { data } = input;
+    if (!(data instanceof TracedData)) return this.wrap(value);
+    const meta = this.#meta();
+    const rebuild = (base: Value): Value =>
+      definite(this.builder.apply(op, [base], params, [value.aval], meta)[0]);
+    return new TracedData({ value, version: 0 }, { base: data, rebuild, seen: data.version });
+  }
+
+  #meta(): NodeMeta {
+    const name = currentName();
+    const meta = { phase: currentPhase(), module: currentModule(), regions: [...currentRegions()] };
+    return name === undefined ? meta : { ...meta, name };
+  }
+}

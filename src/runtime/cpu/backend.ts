@@ -1,0 +1,418 @@
+/**
+ * The CPU backend: one shared WebAssembly memory that a heap divides, generated WebAssembly kernels,
+ * worker threads, and the host's BLAS or a generated matrix multiply. Runs are synchronous.
+ */
+
+import { wasmFeatures } from '../../codegen/wasm/features.ts';
+import { generateKernel } from './kernel-bytes.ts';
+import { readEnv } from '../../core/env.ts';
+import { ArgumentError, invariant, UnsupportedError } from '../../core/errors.ts';
+import { kernelKey } from '../../ir/kernel.ts';
+import type { GemmCall, WasmRoutine } from '../../ir/op.ts';
+import { alignBytes, type Allocator } from '../allocator.ts';
+import type { Backend, BlockRef, Lowered, Program, ProgramStep } from '../backend.ts';
+import { type Chunk, Heap } from '../heap.ts';
+import { HeapAllocator } from '../heap-allocator.ts';
+import { copyModule, lineBytes, zeroModule } from './builtin-codes.ts';
+import { type CodeKind, CodeStore } from './code-store.ts';
+import { heapStart, launchArgsStart, launchSlots, maxThreads } from './control.ts';
+import {
+  type Code,
+  type CpuExecutable,
+  kernelThreads,
+  RecentCache,
+  storeScalar,
+} from './executable.ts';
+import { encodeGemm, gemmThreads } from './gemm-call.ts';
+import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
+import { SharedMemory, storeAddress } from './memory.ts';
+import { availableThreads, hasWorkers } from './platform.ts';
+import { CpuProgram, type SlotPatch } from './program.ts';
+import { type CodeStep, encodeProgram } from './program-code.ts';
+import { ThreadPool } from './thread-pool.ts';
+
+export interface CpuBackendOptions {
+  /** Threads, the calling one included. Default: RETUNE_THREADS, or the cores there are. */
+  readonly threads?: number;
+  /** Default: RETUNE_MATMUL, or 'auto': BLAS when one is found. */
+  readonly matmul?: MatmulKind;
+  /** 64-bit addresses, for more than 4 GiB. Default false. */
+  readonly memory64?: boolean;
+  /** Most bytes of memory. Default: 4 GiB, or 16 GiB with memory64. */
+  readonly maximumBytes?: number;
+  /** Kernels that are kept when nothing refers to them. Default 4096. */
+  readonly cachedKernels?: number;
+}
+
+const gibibyte = 2 ** 30;
+
+/** Bytes from which filling and copying is worth a second thread. */
+const parallelBytes = 2 ** 19;
+
+/** Bytes of cached free memory below which `fillZero` does not bother the threads. */
+const smallFill = 4096;
+
+export class CpuBackend implements Backend {
+  readonly name = 'cpu';
+  readonly synchronous = true;
+  readonly allocator: Allocator;
+  readonly #memory: SharedMemory;
+  readonly #heap: Heap;
+  readonly #store: CodeStore;
+  readonly #pool: ThreadPool;
+  readonly #codes: RecentCache<Code>;
+  readonly #executables: RecentCache<CpuExecutable>;
+  readonly #matmulKind: MatmulKind;
+  readonly #features: { readonly relaxedSimd: boolean; readonly memory64: boolean };
+  readonly #words: Int32Array;
+  readonly #floats: Float32Array;
+  #matmul: MatmulChoice | undefined;
+  #scratch: Chunk | undefined;
+
+  constructor(options: CpuBackendOptions = {}) {
+    const memory64 = options.memory64 ?? false;
+    const features = wasmFeatures();
+    if (memory64 && !features.memory64) {
+      throw new UnsupportedError(
+        'createCpuBackend: this engine has no 64-bit WebAssembly memory. Leave memory64 off.',
+      );
+    }
+    const most = memory64 ? 16 * gibibyte : 4 * gibibyte;
+    const memory = SharedMemory.create(Math.min(options.maximumBytes ?? most, most), memory64);
+    const threads = threadCount(options.threads);
+    this.#features = { relaxedSimd: features.relaxedSimd, memory64 };
+    this.#matmulKind = options.matmul ?? matmulFromEnv();
+    this.#memory = memory;
+    this.#words = memory.words(launchArgsStart, launchSlots * 2);
+    this.#floats = new Float32Array(memory.buffer, launchArgsStart, launchSlots * 2);
+    this.#heap = new Heap({
+      start: heapStart,
+      limit: memory.limit,
+      grow: (end) => memory.grow(end),
+    });
+    this.allocator = new HeapAllocator({
+      heap: this.#heap,
+      limitName: memory64 ? 'the WebAssembly memory' : 'the 32-bit WebAssembly memory',
+    });
+    this.#pool = new ThreadPool(memory, threads, () => void this.#matrixMultiply());
+    this.#store = new CodeStore(memory, this.#heap, threads - 1);
+    const capacity = options.cachedKernels ?? 4096;
+    this.#codes = new RecentCache(capacity, (code) => this.#evict(code));
+    this.#executables = new RecentCache(2 * capacity, () => true);
+  }
+
+  get info(): Readonly<Record<string, string>> {
+    return {
+      threads: String(this.#pool.threads),
+      matmul: this.#matrixMultiply().description,
+      simd: this.#features.relaxedSimd ? '128 bits, relaxed (fused multiply-add)' : '128 bits',
+      memory: `${this.#features.memory64 ? '64' : '32'}-bit addresses, at most ${
+        Math.round((this.#memory.limit / gibibyte) * 10) / 10
+      } GiB`,
+    };
+  }
+
+  /** Worker threads that have started so far; until all have, work runs on the calling thread. */
+  get readyWorkers(): number {
+    return this.#pool.ready;
+  }
+
+  write(target: BlockRef, data: Uint8Array): void {
+    checkRange('write', target, data.length);
+    this.#memory.bytes.set(data, target.block.address + target.byteOffset);
+  }
+
+  read(source: BlockRef, bytes: number): Uint8Array {
+    checkRange('read', source, bytes);
+    return this.#memory.view(source.block.address + source.byteOffset, bytes).slice();
+  }
+
+  readAsync(source: BlockRef, bytes: number): Promise<Uint8Array> {
+    return Promise.resolve(this.read(source, bytes));
+  }
+
+  fillZero(target: BlockRef, bytes: number): void {
+    checkRange('fillZero', target, bytes);
+    const address = target.block.address + target.byteOffset;
+    if (bytes <= smallFill) {
+      this.#memory.bytes.fill(0, address, address + bytes);
+      return;
+    }
+    const code = this.#builtin('fillZero', () => zeroModule(this.#features.memory64));
+    storeAddress(this.#words, 0, address);
+    storeAddress(this.#words, 2, bytes);
+    this.#words[4] = Math.ceil(bytes / lineBytes);
+    this.#pool.run(
+      code.id,
+      launchArgsStart,
+      byteThreads(bytes, this.#pool.threads),
+      () => 'fillZero',
+    );
+  }
+
+  prepare(lowered: Lowered): CpuExecutable {
+    if (lowered.kind === 'routine') return this.#prepareRoutine(lowered);
+    const { spec } = lowered;
+    const key = kernelKey(spec);
+    return this.#executable(key, () => ({
+      operands: spec.operands,
+      code: this.#code(key, 'module', () => generateKernel(spec, this.#features).bytes),
+      threads: kernelThreads(spec, this.#pool.threads),
+      scalars: spec.scalars,
+      scratchBytes: 0,
+      values: [],
+    }));
+  }
+
+  launch(
+    executable: CpuExecutable,
+    scalars: readonly number[],
+    operands: readonly BlockRef[],
+  ): void {
+    const { code } = executable;
+    if (code.id < 0) this.#register(code);
+    const words = this.#words;
+    const count = executable.operands;
+    if (operands.length !== count || slotCount(executable) > launchSlots) {
+      throw new ArgumentError(
+        `launch: wrong number of operands (got ${operands.length} for ${count}, at most ${launchSlots} slots). ` +
+          'Give one block per operand.',
+      );
+    }
+    for (let i = 0; i < count; i++) {
+      const { block, byteOffset } = operands[i]!;
+      storeAddress(words, 2 * i, block.address + byteOffset);
+    }
+    this.#storeValues(executable, scalars, words, this.#floats, 0);
+    if (executable.scratchBytes > 0) {
+      storeAddress(words, 2 * count, this.#scratchFor(executable.scratchBytes));
+    }
+    this.#pool.run(
+      code.id,
+      launchArgsStart,
+      executable.threads,
+      () => `launch: kernel ${executable.key.slice(0, 200)} failed`,
+    );
+  }
+
+  createProgram(steps: readonly ProgramStep[]): Program {
+    const executables = steps.map((step) => this.#stepExecutable(step));
+    const starts: number[] = [];
+    let slots = 0;
+    for (const executable of executables) {
+      starts.push(slots);
+      // Arguments of two steps never share a cache line.
+      slots += alignBytes(slotCount(executable) * 8) / 8;
+      if (executable.scratchBytes > 0) this.#scratchFor(executable.scratchBytes);
+    }
+    const args = this.#heap.alloc(alignBytes(Math.max(slots, 1) * 8));
+    invariant(args, () => `createProgram: no memory for ${slots} argument slots`);
+    const words = this.#memory.words(args.address, slots * 2);
+    const floats = new Float32Array(this.#memory.buffer, args.address, slots * 2);
+    const patches: SlotPatch[][] = [];
+    const scratchWords: number[] = [];
+    const codeSteps: CodeStep[] = [];
+    steps.forEach((step, i) => {
+      const executable = executables[i]!;
+      const start = 2 * starts[i]!;
+      step.operands.forEach(({ slot, byteOffset }, operand) => {
+        while (patches.length <= slot) patches.push([]);
+        patches[slot]!.push({ word: start + 2 * operand, byteOffset });
+      });
+      this.#storeValues(executable, step.scalars, words, floats, starts[i]!);
+      if (executable.scratchBytes > 0) scratchWords.push(start + 2 * executable.operands);
+      const { code, threads } = executable;
+      if (code.id < 0) this.#register(code);
+      code.pins++;
+      codeSteps.push({ code: code.id, args: args.address + start * 4, threads });
+    });
+    const id = this.#store.add('program', encodeProgram(codeSteps));
+    this.#pool.load(id);
+    const threads = Math.max(1, ...codeSteps.map((step) => step.threads));
+    return new CpuProgram({
+      steps,
+      memory: this.#memory,
+      args,
+      patches,
+      scratchWords,
+      scratch: () => this.#scratch?.address ?? 0,
+      execute: (describe, stepDone) => this.#pool.run(id, 0, threads, describe, stepDone),
+      release: () => {
+        this.#store.remove(id);
+        this.#pool.catchUp();
+        this.#heap.free(args);
+        for (const { code } of executables) code.pins--;
+      },
+    });
+  }
+
+  dispose(): void {
+    this.#pool.dispose();
+  }
+
+  #prepareRoutine(lowered: Lowered & { readonly kind: 'routine' }): CpuExecutable {
+    const { routine, inputs, outputs, params, name } = lowered;
+    if (typeof routine.wasm !== 'function') {
+      throw new UnsupportedError(
+        `${name}: it does not run on the cpu backend: ${routine.wasm.none}.`,
+      );
+    }
+    const made = routine.wasm(inputs, outputs, params, {
+      ...this.#features,
+      threads: this.#pool.threads,
+    });
+    const operands = inputs.length + outputs.length;
+    return 'gemm' in made
+      ? this.#prepareGemm(made.gemm, operands)
+      : this.#prepareWasm(made, operands);
+  }
+
+  #prepareWasm(routine: WasmRoutine, operands: number): CpuExecutable {
+    const { scratchBytes = 0, values = [], parallelUnits = Number.POSITIVE_INFINITY } = routine;
+    const threads = Math.max(1, Math.floor(Math.min(this.#pool.threads, parallelUnits)));
+    const texts = values.map(({ type, value }) => `${type} ${value}`);
+    return this.#executable(
+      `${routine.key} values(${texts.join(', ')}) threads ${threads} operands ${operands}`,
+      () => ({
+        operands,
+        code: this.#code(routine.key, 'module', routine.build),
+        threads,
+        scalars: [],
+        scratchBytes: alignBytes(scratchBytes),
+        values,
+      }),
+    );
+  }
+
+  #prepareGemm(call: GemmCall, operands: number): CpuExecutable {
+    const bytes = encodeGemm(call);
+    const key = `gemm ${new TextDecoder().decode(bytes)}`;
+    return this.#executable(key, () => ({
+      operands,
+      code: this.#code(key, 'gemm', () => bytes),
+      threads: gemmThreads(call, this.#pool.threads),
+      scalars: [],
+      scratchBytes: 0,
+      values: [],
+    }));
+  }
+
+  #executable(key: string, make: () => Omit<CpuExecutable, 'key'>): CpuExecutable {
+    const known = this.#executables.get(key);
+    if (known) return known;
+    const executable = { key, ...make() };
+    this.#executables.add(key, executable);
+    return executable;
+  }
+
+  #stepExecutable(step: ProgramStep): CpuExecutable {
+    const { copyBytes } = step;
+    if (copyBytes === undefined) return step.executable as CpuExecutable;
+    return {
+      key: `copy ${copyBytes}`,
+      operands: 2,
+      code: this.#builtin('copy', () => copyModule(this.#features.memory64)),
+      threads: byteThreads(copyBytes, this.#pool.threads),
+      scalars: [],
+      scratchBytes: 0,
+      values: [
+        { type: 'i32', value: copyBytes },
+        { type: 'i32', value: Math.ceil(copyBytes / lineBytes) },
+      ],
+    };
+  }
+
+  /** Scalars and fixed values, into the slots after operands and scratch. */
+  #storeValues(
+    executable: CpuExecutable,
+    scalars: readonly number[],
+    words: Int32Array,
+    floats: Float32Array,
+    firstSlot: number,
+  ): void {
+    let slot = firstSlot + executable.operands + (executable.scratchBytes > 0 ? 1 : 0);
+    const types = executable.scalars;
+    for (let i = 0; i < types.length; i++) {
+      storeScalar(words, floats, slot++, types[i]!, scalars[i]!);
+    }
+    for (const { type, value } of executable.values)
+      storeScalar(words, floats, slot++, type, value);
+  }
+
+  /** Address of scratch memory for all threads: `bytes` for thread 0, then for thread 1, ... */
+  #scratchFor(bytes: number): number {
+    const needed = bytes * this.#pool.threads;
+    if (this.#scratch === undefined || this.#scratch.bytes < needed) {
+      if (this.#scratch) this.#heap.free(this.#scratch);
+      this.#scratch = this.#heap.alloc(needed);
+      invariant(this.#scratch, () => `cpu backend: no memory for ${needed} bytes of scratch`);
+    }
+    return this.#scratch.address;
+  }
+
+  #builtin(name: string, build: () => Uint8Array): Code {
+    return this.#code(`builtin ${name}`, 'module', build);
+  }
+
+  /** The code of this key, in the code table. */
+  #code(key: string, kind: CodeKind, bytes: () => Uint8Array): Code {
+    let code = this.#codes.get(key);
+    if (code === undefined) {
+      code = { key, kind, bytes, id: -1, pins: 0 };
+      this.#register(code);
+    }
+    return code;
+  }
+
+  #register(code: Code): void {
+    code.id = this.#store.add(code.kind, code.bytes());
+    this.#pool.load(code.id);
+    this.#codes.add(code.key, code);
+  }
+
+  #evict(code: Code): boolean {
+    if (code.pins > 0) return false;
+    this.#store.remove(code.id);
+    this.#pool.catchUp();
+    code.id = -1;
+    return true;
+  }
+
+  #matrixMultiply(): MatmulChoice {
+    this.#matmul ??= setUpMatmul(this.#matmulKind, this.#heap, this.#memory, {
+      threads: this.#pool.threads,
+      relaxedSimd: this.#features.relaxedSimd,
+    });
+    return this.#matmul;
+  }
+}
+
+function threadCount(asked: number | undefined): number {
+  const text = readEnv('RETUNE_THREADS');
+  const threads = asked ?? (text === undefined ? availableThreads() : Number(text));
+  if (!Number.isInteger(threads) || threads < 1 || threads > maxThreads) {
+    throw new ArgumentError(
+      `createCpuBackend: the number of threads is out of range (got ${asked ?? text}). ` +
+        `Use an integer from 1 to ${maxThreads} in threads or RETUNE_THREADS.`,
+    );
+  }
+  return hasWorkers() ? threads : 1;
+}
+
+function byteThreads(bytes: number, threads: number): number {
+  return Math.max(1, Math.min(threads, Math.floor(bytes / parallelBytes)));
+}
+
+function slotCount(executable: CpuExecutable): number {
+  const { operands, scratchBytes, scalars, values } = executable;
+  return operands + (scratchBytes > 0 ? 1 : 0) + scalars.length + values.length;
+}
+
+function checkRange(who: string, { block, byteOffset }: BlockRef, bytes: number): void {
+  if (byteOffset < 0 || bytes < 0 || byteOffset + bytes > block.bytes) {
+    throw new ArgumentError(
+      `${who}: the range is outside its block (got ${bytes} bytes at ${byteOffset} of ${block.bytes}).`,
+      { byteOffset, bytes, blockBytes: block.bytes },
+    );
+  }
+}

@@ -1,0 +1,102 @@
+/** Programs of the CPU backend, on the main thread: argument slots, and the runs. */
+
+import { ArgumentError, DisposedError, invariant } from '../../core/errors.ts';
+import type { Block } from '../allocator.ts';
+import type { Program, ProgramStep } from '../backend.ts';
+import type { Chunk } from '../heap.ts';
+import type { Failure } from './failure.ts';
+import { type SharedMemory, storeAddress } from './memory.ts';
+
+/** A place in the argument slots that holds an address inside a block. */
+export interface SlotPatch {
+  /** Word index in the program's argument area. */
+  readonly word: number;
+  readonly byteOffset: number;
+}
+
+export interface ProgramParts {
+  readonly steps: readonly ProgramStep[];
+  readonly memory: SharedMemory;
+  /** The argument slots of all steps. */
+  readonly args: Chunk;
+  /** Per slot of the blocks given to `run`: where its address is written. */
+  readonly patches: readonly (readonly SlotPatch[])[];
+  /** Words that hold the address of the scratch memory. */
+  readonly scratchWords: readonly number[];
+  /** Address of the scratch memory now; it moves when it has to grow. */
+  readonly scratch: () => number;
+  readonly execute: (
+    describe: (failure: Failure) => string,
+    stepDone?: (step: number) => void,
+  ) => void;
+  readonly release: () => void;
+}
+
+export class CpuProgram implements Program {
+  readonly #parts: ProgramParts;
+  readonly #words: Int32Array;
+  readonly #addresses: number[];
+  #scratch = -1;
+  #disposed = false;
+
+  constructor(parts: ProgramParts) {
+    this.#parts = parts;
+    this.#words = parts.memory.words(parts.args.address, parts.args.bytes / 4);
+    this.#addresses = parts.patches.map(() => -1);
+  }
+
+  run(blocks: readonly Block[]): void {
+    this.#bind(blocks);
+    this.#parts.execute(this.#describe);
+  }
+
+  profile(blocks: readonly Block[]): readonly number[] {
+    this.#bind(blocks);
+    const times: number[] = [];
+    let last = performance.now();
+    this.#parts.execute(this.#describe, (step) => {
+      const now = performance.now();
+      times[step] = now - last;
+      last = now;
+    });
+    return times;
+  }
+
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#parts.release();
+  }
+
+  /** Writes the addresses that changed since the last run. */
+  #bind(blocks: readonly Block[]): void {
+    if (this.#disposed) throw new DisposedError('Program.run: the program was disposed.');
+    const { patches, scratchWords } = this.#parts;
+    if (blocks.length < patches.length) {
+      throw new ArgumentError(
+        `Program.run: too few blocks (got ${blocks.length} for ${patches.length} slots). ` +
+          'Give one block per slot.',
+      );
+    }
+    for (let slot = 0; slot < patches.length; slot++) {
+      const { address } = blocks[slot]!;
+      if (address === this.#addresses[slot]) continue;
+      this.#addresses[slot] = address;
+      for (const patch of patches[slot]!) {
+        storeAddress(this.#words, patch.word, address + patch.byteOffset);
+      }
+    }
+    const scratch = this.#parts.scratch();
+    if (scratch === this.#scratch) return;
+    this.#scratch = scratch;
+    for (const at of scratchWords) storeAddress(this.#words, at, scratch);
+  }
+
+  readonly #describe = (failure: Failure): string => {
+    const step = this.#parts.steps[failure.step];
+    invariant(step || failure.step < 0, () => `Program: no step ${failure.step}`);
+    return step
+      ? `Program.run: step ${failure.step} (${step.label}) failed`
+      : 'Program.run: the program failed';
+  };
+}

@@ -1,0 +1,181 @@
+/**
+ * `apply`: the only way an op happens. In order: infer the outputs; decide whether backward wants a
+ * node; pack saved inputs; let the current mode run the op; pack saved outputs; attach the node.
+ * Handles register in the scope when they are made.
+ */
+
+import { AutogradError, invariant } from '../core/errors.ts';
+import { isFloat } from '../core/dtype.ts';
+import type { Aval } from '../ir/aval.ts';
+import { type AnyOp, type Params, savedNames, savedOutputIndex } from '../ir/op.ts';
+import { currentModule, isGradEnabled } from './context.ts';
+import { type CustomBackward, GraphNode, edgeOf } from './graph-node.ts';
+import { currentMode } from './mode.ts';
+import { SavedTensor, currentHooks } from './saved-tensor.ts';
+import { type TapeNode, Tensor } from './tensor.ts';
+
+/** Applies `op`; returns one tensor per output. */
+export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = {}): Tensor[] {
+  const avals = inputs.map((input) => input.aval);
+  const outputs = op.infer(avals, params);
+  const hooks = currentHooks();
+  if (hooks?.boundary) hooks.boundary();
+  const node = makeNode(op, inputs, avals, outputs, params)?.retain();
+  try {
+    const saves = node ? savedNames(op, params, (i) => node.edges[i] !== undefined) : [];
+    if (node) packInputs(node, op, inputs, saves);
+    if (node && hooks?.boundary && !savesOutputs(saves)) hooks.boundary();
+    const results = run(op, inputs, params, outputs);
+    if (node) {
+      results.forEach((result, i) => {
+        if (isFloat(result.dtype)) result.attach(node.retain(), i);
+      });
+      packOutputs(node, op, results, saves);
+      if (hooks?.boundary) hooks.boundary();
+    }
+    return results;
+  } finally {
+    node?.release();
+  }
+}
+
+/** `apply` for ops with one output. */
+export function apply1(op: AnyOp, inputs: readonly Tensor[], params: Params = {}): Tensor {
+  const result = apply(op, inputs, params)[0];
+  invariant(result, () => `${op.name} has no output`);
+  return result;
+}
+
+/**
+ * Attaches a backward that is a closure to tensors computed without recording
+ * (torch.autograd.Function). `saved` go through the saved-tensor hooks. Returns `outputs`.
+ */
+export function attachBackward(
+  custom: CustomBackward<Tensor>,
+  inputs: readonly Tensor[],
+  outputs: readonly Tensor[],
+  saved: readonly Tensor[],
+): readonly Tensor[] {
+  if (!isGradEnabled() || !inputs.some((input) => input.requiresGrad)) return outputs;
+  const node = new GraphNode({
+    custom,
+    params: {},
+    inputs: inputs.map((input) => input.aval),
+    outputs: outputs.map((output) => output.aval),
+    module: currentModule(),
+    edges: inputs.map(edgeOf),
+  }).retain();
+  const hooks = currentHooks();
+  saved.forEach((tensor, i) => {
+    const own = outputs.indexOf(tensor);
+    const context = { op: custom.name, name: String(i), module: node.module };
+    node.saved.set(String(i), new SavedTensor(tensor, context, own < 0 ? undefined : own));
+  });
+  outputs.forEach((output, i) => {
+    if (isFloat(output.dtype)) output.attach(node.retain(), i);
+  });
+  node.release();
+  if (hooks?.boundary) hooks.boundary();
+  return outputs;
+}
+
+/**
+ * After an in-place op: `target`, whose memory `result` shares, takes over its place in the graph.
+ * Disposes `result`; returns `target`.
+ */
+export function adoptInPlace(target: Tensor, result: Tensor): Tensor {
+  if (result.node) target.attach(result.node.retain(), result.outputIndex);
+  result.dispose();
+  return target;
+}
+
+function run(
+  op: AnyOp,
+  inputs: readonly Tensor[],
+  params: Params,
+  outputs: readonly Aval[],
+): Tensor[] {
+  const data = currentMode().run(op, inputs, params, outputs);
+  for (const { input } of op.traits.updates ?? []) inputs[input]?.data.bumpVersion();
+  return outputs.map((aval, i) => {
+    const own = data[i];
+    invariant(own, () => `${op.name} returned ${data.length} outputs, expected ${outputs.length}`);
+    return new Tensor(own, aval.shape, aval.dtype);
+  });
+}
+
+function makeNode(
+  op: AnyOp,
+  inputs: readonly Tensor[],
+  avals: readonly Aval[],
+  outputs: readonly Aval[],
+  params: Params,
+): TapeNode | undefined {
+  if (!isGradEnabled() || !inputs.some((input) => input.requiresGrad)) return undefined;
+  for (const { input } of op.traits.updates ?? []) {
+    const updated = inputs[input];
+    if (!updated?.requiresGrad || !updated.isLeaf) continue;
+    throw new AutogradError(
+      `${op.name}: a leaf that requires a gradient cannot be changed in place (got ${updated.describe()}). ` +
+        'Do it inside noGrad, or on a clone.',
+    );
+  }
+  if (op.vjp === 'nondifferentiable' || !outputs.some((output) => isFloat(output.dtype))) {
+    return undefined;
+  }
+  return new GraphNode({
+    op,
+    params,
+    inputs: avals,
+    outputs,
+    module: currentModule(),
+    edges: inputs.map(edgeOf),
+  });
+}
+
+function packInputs(
+  node: TapeNode,
+  op: AnyOp,
+  inputs: readonly Tensor[],
+  saves: readonly string[],
+): void {
+  for (const name of saves) {
+    if (savedOutputIndex(name) !== undefined) continue;
+    const input = inputs[inputPosition(op, name)];
+    invariant(input, () => `${op.name} saves '${name}', which is not one of its inputs`);
+    node.saved.set(name, new SavedTensor(input, { op: op.name, name, module: node.module }));
+  }
+}
+
+function packOutputs(
+  node: TapeNode,
+  op: AnyOp,
+  outputs: readonly Tensor[],
+  saves: readonly string[],
+): void {
+  for (const name of saves) {
+    const index = savedOutputIndex(name);
+    if (index === undefined) continue;
+    const output = outputs[index];
+    invariant(output, () => `${op.name} saves '${name}' but has ${outputs.length} outputs`);
+    const own = isFloat(output.dtype) ? index : undefined;
+    const context = { op: op.name, name, module: node.module };
+    node.saved.set(name, new SavedTensor(output, context, own));
+  }
+}
+
+function savesOutputs(saves: readonly string[]): boolean {
+  return saves.some((name) => savedOutputIndex(name) !== undefined);
+}
+
+/** Position of a named input; `name3` is the third of a variadic `...name`. */
+function inputPosition(op: AnyOp, name: string): number {
+  const plain = op.args.indexOf(name);
+  if (plain >= 0) return plain;
+  const last = op.args.length - 1;
+  const variadic = op.args[last];
+  if (variadic?.startsWith('...') && name.startsWith(variadic.slice(3))) {
+    return last + Number(name.slice(variadic.length - 3));
+  }
+  return -1;
+}

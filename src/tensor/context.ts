@@ -1,0 +1,105 @@
+/** Ambient state of the running program: gradient mode, phase, module path, checkpoint regions. */
+
+import type { Phase } from '../ir/graph.ts';
+
+let gradEnabled = true;
+let phase: Phase = 'forward';
+const modulePath: string[] = [];
+const regionPath: number[] = [];
+let markedName: string | undefined;
+
+export function isGradEnabled(): boolean {
+  return gradEnabled;
+}
+
+function withGrad<T>(enabled: boolean, body: () => T): T {
+  const before = gradEnabled;
+  gradEnabled = enabled;
+  try {
+    return body();
+  } finally {
+    gradEnabled = before;
+  }
+}
+
+/** Runs `body` without recording for backward (torch.no_grad). `body` must be synchronous. */
+export function noGrad<T>(body: () => T): T {
+  return withGrad(false, body);
+}
+
+/** Runs `body` with recording on, inside noGrad too (torch.enable_grad). */
+export function enableGrad<T>(body: () => T): T {
+  return withGrad(true, body);
+}
+
+/** torch.set_grad_enabled as a scope. */
+export function setGradEnabled<T>(enabled: boolean, body: () => T): T {
+  return withGrad(enabled, body);
+}
+
+export function currentPhase(): Phase {
+  return phase;
+}
+
+export function withPhase<T>(value: Phase, body: () => T): T {
+  const before = phase;
+  phase = value;
+  try {
+    return body();
+  } finally {
+    phase = before;
+  }
+}
+
+/** Dotted path of the module being called; '' at top level. */
+export function currentModule(): string {
+  return modulePath[modulePath.length - 1] ?? '';
+}
+
+/** Runs `body` as part of the module at `path` (the full dotted path). */
+export function withModule<T>(path: string, body: () => T): T {
+  modulePath.push(path);
+  try {
+    return body();
+  } finally {
+    modulePath.pop();
+  }
+}
+
+export function currentRegions(): readonly number[] {
+  return regionPath;
+}
+
+export function withRegion<T>(region: number, body: () => T): T {
+  regionPath.push(region);
+  try {
+    return body();
+  } finally {
+    regionPath.pop();
+  }
+}
+
+/** Runs `body` as if no region were active: a recompute starts afresh (checkpointing.md C3). */
+export function withoutRegions<T>(body: () => T): T {
+  const before = regionPath.splice(0);
+  try {
+    return body();
+  } finally {
+    regionPath.splice(0, regionPath.length, ...before);
+  }
+}
+
+/** The checkpointName mark for ops applied inside `body`. */
+export function withName<T>(name: string | undefined, body: () => T): T {
+  const before = markedName;
+  markedName = name;
+  try {
+    return body();
+  } finally {
+    markedName = before;
+  }
+}
+
+export function currentName(): string | undefined {
+  return markedName;
+}

@@ -1,0 +1,136 @@
+/**
+ * The one seam for what backward needs. A saved tensor either holds its data directly, or whatever the
+ * innermost pair of saved-tensor hooks made of it (torch.autograd.graph.saved_tensors_hooks).
+ * Checkpointing, offload, compression and accounting are clients of these hooks and of nothing deeper.
+ */
+
+import { AutogradError } from '../core/errors.ts';
+import type { DType } from '../core/dtype.ts';
+import type { Shape } from '../core/shape.ts';
+import type { TensorData } from './data.ts';
+import { type SavedValue, edgeOf } from './graph-node.ts';
+import { type TapeEdge, type TapeNode, Tensor } from './tensor.ts';
+
+/** What is known of the op that saves, for hooks that report or decide by op. */
+export interface SaveContext {
+  readonly op: string;
+  readonly name: string;
+  readonly module: string;
+}
+
+export interface SavedTensorHooks<T = unknown> {
+  /** Called when a tensor is saved. The handle lives only during the call unless alias()ed and kept. */
+  readonly pack: (tensor: Tensor, context: SaveContext) => T;
+  /** Called when backward needs it: a tensor of the same shape, dtype and values. */
+  readonly unpack: (packed: T) => Tensor;
+  /** Called once when the graph no longer needs what pack returned. */
+  readonly release?: (packed: T) => void;
+  /** Called between ops: after an op packed its inputs, before its kernel, and again when it is done. */
+  readonly boundary?: () => void;
+}
+
+const hookStack: (SavedTensorHooks | undefined)[] = [];
+
+export function currentHooks(): SavedTensorHooks | undefined {
+  return hookStack[hookStack.length - 1];
+}
+
+/** Runs `body` with these hooks innermost; `undefined` runs it as if no hooks were active. */
+export function withSavedTensorHooks<R, T = unknown>(
+  hooks: SavedTensorHooks<T> | undefined,
+  body: () => R,
+): R {
+  hookStack.push(hooks as SavedTensorHooks | undefined);
+  try {
+    return body();
+  } finally {
+    hookStack.pop();
+  }
+}
+
+type Slot =
+  | { readonly kind: 'data'; readonly data: TensorData; readonly version: number }
+  | { readonly kind: 'packed'; readonly hooks: SavedTensorHooks; readonly packed: unknown };
+
+export class SavedTensor implements SavedValue<Tensor> {
+  readonly #slot: Slot;
+  readonly #shape: Shape;
+  readonly #dtype: DType;
+  /** Place in the graph of a saved input; a saved output belongs to its own node. */
+  readonly #edge: TapeEdge | undefined;
+  readonly #ownOutput: number | undefined;
+  readonly #context: SaveContext;
+
+  /** Saves `tensor`; `ownOutput` is its index when it is an output of the node that saves it. */
+  constructor(tensor: Tensor, context: SaveContext, ownOutput?: number) {
+    this.#shape = tensor.shape;
+    this.#dtype = tensor.dtype;
+    this.#ownOutput = ownOutput;
+    this.#edge = ownOutput === undefined ? edgeOf(tensor) : undefined;
+    this.#context = context;
+    const hooks = currentHooks();
+    if (hooks) {
+      this.#slot = { kind: 'packed', hooks, packed: hooks.pack(tensor, context) };
+    } else {
+      this.#slot = { kind: 'data', data: tensor.data.retain(), version: tensor.version };
+    }
+  }
+
+  get context(): SaveContext {
+    return this.#context;
+  }
+
+  /** The data held directly, for reports; undefined when hooks took it. */
+  get heldData(): TensorData | undefined {
+    return this.#slot.kind === 'data' ? this.#slot.data : undefined;
+  }
+
+  /**
+   * A handle of the saved value, with its place in the graph. `owner` is the node that saved it.
+   * Throws AutogradError when it was changed in place since.
+   */
+  unpack(owner: TapeNode | undefined): Tensor {
+    const slot = this.#slot;
+    if (slot.kind === 'packed') {
+      const tensor = withSavedTensorHooks(undefined, () => slot.hooks.unpack(slot.packed));
+      return this.#connect(tensor.detach(), owner);
+    }
+    if (slot.data.version !== slot.version) {
+      const { op, name, module } = this.#context;
+      throw new AutogradError(
+        `backward: '${name}' of ${op}${module === '' ? '' : ` in ${module}`} was changed in place after it was saved ` +
+          `(got version ${slot.data.version}, expected ${slot.version}). Clone it before the in-place change.`,
+        { op, name, module, version: slot.data.version, expected: slot.version },
+      );
+    }
+    return this.#connect(new Tensor(slot.data.retain(), this.#shape, this.#dtype), owner);
+  }
+
+  release(): void {
+    const slot = this.#slot;
+    if (slot.kind === 'data') slot.data.release();
+    else if (slot.hooks.release) slot.hooks.release(slot.packed);
+    else if (slot.packed instanceof Tensor) slot.packed.dispose();
+  }
+
+  #connect(tensor: Tensor, owner: TapeNode | undefined): Tensor {
+    if (this.#ownOutput !== undefined) {
+      if (owner) tensor.attach(owner.retain(), this.#ownOutput);
+    } else if (this.#edge?.kind === 'node') {
+      tensor.attach(this.#edge.node.retain(), this.#edge.index);
+    } else if (this.#edge?.kind === 'leaf') {
+      return this.#connectLeaf(tensor, this.#edge.leaf);
+    }
+    return tensor;
+  }
+
+  /** A gradient of a saved leaf must reach the leaf itself, so the leaf's own handle is handed out when it still holds this data. */
+  #connectLeaf(tensor: Tensor, leaf: Tensor): Tensor {
+    if (leaf.disposed || leaf.data.root !== tensor.data.root) {
+      tensor.requiresGrad = true;
+      return tensor;
+    }
+    tensor.dispose();
+    return leaf;
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * The tensor handle: shape, dtype, data and place in the autograd graph. A handle owns one count of its
+ * data and, if it was computed with gradients, one of its graph node; `dispose` gives both back. Maths
+ * methods are attached by ops/methods.ts.
+ */
+
+import type { DType } from '../core/dtype.ts';
+import { AutogradError, DisposedError } from '../core/errors.ts';
+import { type Shape, formatShape, numElements } from '../core/shape.ts';
+import type { Aval } from '../ir/aval.ts';
+import type { TensorData } from './data.ts';
+import type { Edge, GradientHook, GraphNode } from './graph-node.ts';
+import { register, unregister } from './scope.ts';
+
+/** A node of the autograd tape over tensors, and an edge between nodes. */
+export type TapeNode = GraphNode<Tensor>;
+export type TapeEdge = Edge<Tensor>;
+export type TensorHook = GradientHook<Tensor>;
+export type PostAccumulateHook = (parameter: Tensor) => void;
+
+/** Methods are declared by ops/methods.ts through interface merging. */
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the one place where methods are attached.
+export interface Tensor extends Disposable {}
+
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see the interface above.
+export class Tensor {
+  readonly shape: Shape;
+  readonly dtype: DType;
+  #data: TensorData | undefined;
+  #node: TapeNode | undefined;
+  #outputIndex = 0;
+  #requiresGrad = false;
+  #gradient: Tensor | undefined;
+  /** Shared by every handle that stands for this leaf, so that a graph can accumulate into it. */
+  readonly leafHooks: { gradient: Set<TensorHook>; accumulated: Set<PostAccumulateHook> } = {
+    gradient: new Set(),
+    accumulated: new Set(),
+  };
+  /** checkpointName mark or parameter name, for reports. */
+  label: string | undefined;
+
+  /** Takes over one owner of `data`; registers in the current scope unless told not to. */
+  constructor(data: TensorData, shape: Shape, dtype: DType, scoped = true) {
+    this.#data = data;
+    this.shape = shape;
+    this.dtype = dtype;
+    if (scoped) register(this);
+  }
+
+  get aval(): Aval {
+    return { shape: this.shape, dtype: this.dtype };
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return numElements(this.shape);
+  }
+
+  get disposed(): boolean {
+    return this.#data === undefined;
+  }
+
+  /** The data, for backends and modes. Throws DisposedError after dispose or the end of the scope. */
+  get data(): TensorData {
+    if (this.#data === undefined) {
+      throw new DisposedError(
+        `tensor: ${this.describe()} was used after it was disposed or its scope ended. ` +
+          'Return it from the scope, or call keep() on it inside.',
+        { shape: this.shape, dtype: this.dtype },
+      );
+    }
+    return this.#data;
+  }
+
+  /** Swaps the data in place (optimizer steps, loading); both sides must have one shape and dtype. */
+  replaceData(data: TensorData): void {
+    const old = this.#data;
+    this.#data = data;
+    old?.release();
+  }
+
+  get version(): number {
+    return this.data.version;
+  }
+
+  get requiresGrad(): boolean {
+    return this.#requiresGrad;
+  }
+
+  /** Only leaves may be set; others follow from how they were computed. */
+  set requiresGrad(value: boolean) {
+    if (this.#node && !value) {
+      throw new AutogradError(
+        'requiresGrad: only leaf tensors can be set to false (got a tensor that was computed). Use detach().',
+      );
+    }
+    if (value && !this.dtype.includes('float')) {
+      throw new AutogradError(
+        `requiresGrad: only floating point tensors have gradients (got ${this.dtype}). Cast to float32 first.`,
+      );
+    }
+    this.#requiresGrad = value;
+  }
+
+  get isLeaf(): boolean {
+    return this.#node === undefined;
+  }
+
+  get node(): TapeNode | undefined {
+    return this.#node;
+  }
+
+  get outputIndex(): number {
+    return this.#outputIndex;
+  }
+
+  /** Makes this handle output `index` of `node`; takes over one owner of the node. */
+  attach(node: TapeNode, index: number): void {
+    const old = this.#node;
+    this.#node = node;
+    this.#outputIndex = index;
+    this.#requiresGrad = true;
+    old?.release();
+  }
+
+  /** Accumulated gradient of a leaf (or of any tensor after retainGrad). */
+  get grad(): Tensor | undefined {
+    return this.#gradient;
+  }
+
+  /** Takes over the handle `value`; the old gradient is disposed. */
+  set grad(value: Tensor | undefined) {
+    if (value === this.#gradient) return;
+    this.#gradient?.dispose();
+    if (value) unregister(value);
+    this.#gradient = value;
+  }
+
+  /** A second handle of the same data without history: shares memory and version (torch.Tensor.detach). */
+  detach(): Tensor {
+    const twin = new Tensor(this.data.retain(), this.shape, this.dtype);
+    twin.label = this.label;
+    return twin;
+  }
+
+  /** A second handle with the same history. */
+  alias(): Tensor {
+    const twin = this.detach();
+    if (this.#node) twin.attach(this.#node.retain(), this.#outputIndex);
+    else twin.#requiresGrad = this.#requiresGrad;
+    return twin;
+  }
+
+  /** Takes the tensor out of every scope: it lives until dispose. Returns itself. */
+  keep(): this {
+    unregister(this);
+    return this;
+  }
+
+  /** Gives up this handle's share of data, graph node and gradient. Safe to call twice. */
+  dispose(): void {
+    const data = this.#data;
+    if (!data) return;
+    this.#data = undefined;
+    const node = this.#node;
+    this.#node = undefined;
+    this.#gradient?.dispose();
+    this.#gradient = undefined;
+    unregister(this);
+    data.release();
+    node?.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Short text for errors: dtype, shape and label. */
+  describe(): string {
+    const name = this.label === undefined ? '' : ` '${this.label}'`;
+    return `${this.dtype}${formatShape(this.shape)}${name}`;
+  }
+
+  toString(): string {
+    return `Tensor(${this.describe()}${this.#requiresGrad ? ', requiresGrad' : ''})`;
+  }
+}
+
+/** Visits every tensor inside arrays and plain objects, in order. */
+export function forEachTensor(
+  structure: unknown,
+  visit: (tensor: Tensor) => void,
+  seen: Set<unknown> = new Set(),
+): void {
+  if (structure instanceof Tensor) {
+    visit(structure);
+    return;
+  }
+  if (structure === null || typeof structure !== 'object' || seen.has(structure)) return;
+  const plain =
+    Array.isArray(structure) ||
+    structure instanceof Map ||
+    structure instanceof Set ||
+    Object.getPrototypeOf(structure) === Object.prototype ||
+    Object.getPrototypeOf(structure) === null;
+  if (!plain) return;
+  seen.add(structure);
+  const parts =
+    structure instanceof Map || structure instanceof Set
+      ? structure.values()
+      : Object.values(structure);
+  for (const part of parts) forEachTensor(part, visit, seen);
+}
+
+/** A copy of a structure of arrays and plain objects with every tensor replaced. */
+export function mapTensors<T>(structure: T, replace: (tensor: Tensor) => Tensor): T {
+  if (structure instanceof Tensor) return replace(structure) as T;
+  if (Array.isArray(structure)) return structure.map((part) => mapTensors(part, replace)) as T;
+  if (structure instanceof Map) {
+    return new Map([...structure].map(([key, part]) => [key, mapTensors(part, replace)])) as T;
+  }
+  if (structure instanceof Set) {
+    return new Set([...structure].map((part) => mapTensors(part, replace))) as T;
+  }
+  if (
+    structure !== null &&
+    typeof structure === 'object' &&
+    (Object.getPrototypeOf(structure) === Object.prototype ||
+      Object.getPrototypeOf(structure) === null)
+  ) {
+    const entries = Object.entries(structure);
+    return Object.fromEntries(entries.map(([key, part]) => [key, mapTensors(part, replace)])) as T;
+  }
+  return structure;
+}

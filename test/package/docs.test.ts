@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkDependencies, checkPage, fencesOf } from '../../scripts/check-docs.ts';
+import { inTree } from './tree.ts';
+
+test('broken links, anchors and script names in pages are reported', () => {
+  const page = [
+    '# One title',
+    '[ok](docs/b.md#second-part) [same](#one-title) [web](https://example.org) `[code](x.md)`',
+    '[gone](docs/c.md) [no heading](docs/b.md#third)',
+    'Run `npm run known` or `npm run unknown`.',
+  ].join('\n');
+  const files = { 'a.md': page, 'docs/b.md': '# B\n\n## Second part\n' };
+  const problems = inTree(files, (root) => checkPage(root, 'a.md', new Set(['known'])));
+  assert.deepEqual(problems, [
+    'a.md:3: link to docs/c.md, which does not exist',
+    'a.md:3: link to docs/b.md#third: no such heading',
+    'a.md:4: npm run unknown: package.json has no such script',
+  ]);
+});
+
+test('a checked fence keeps its line numbers', () => {
+  const fences = fencesOf('# T\n\n```ts\nconst a = 1;\n```\n\n```typescript\nnot checked\n```\n');
+  assert.equal(fences.length, 1);
+  assert.equal(fences[0]?.split('\n')[3], 'const a = 1;');
+});
+
+test('a dependency without a row and a row without a dependency are reported', () => {
+  const page = '| package | why |\n|---|---|\n| `kept` (optional) | x |\n| `gone` | x |\n';
+  const manifest = { optionalDependencies: { kept: '1' }, devDependencies: { added: '1' } };
+  assert.deepEqual(checkDependencies(manifest, page), [
+    'docs/decisions/dependencies.md: added has no row',
+    'docs/decisions/dependencies.md: gone is not declared',
+  ]);
+});

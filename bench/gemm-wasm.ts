@@ -1,17 +1,15 @@
 /**
  * GFLOP/s of the generated matrix multiply on one thread, next to OpenBLAS where koffi finds it.
  *
- *   node bench/gemm-wasm.ts [--wide] [--memory64]
+ *   node bench/gemm-wasm.ts [--narrow] [--memory64]
  *
- * --wide lets V8 join pairs of vectors into 256-bit ones (an experimental flag of V8).
+ * --narrow leaves V8's flags alone: 128-bit vectors only.
  * Minimum over interleaved rounds; the machine should be idle. Takes about ten seconds.
  */
 
-import { setFlagsFromString } from 'node:v8';
 import { hasRelaxedSimd } from '../src/codegen/wasm/features.ts';
 import { gemmScratchBytes } from '../src/codegen/wasm/gemm/blocking.ts';
-import { fastestBlocking } from '../src/codegen/wasm/gemm/choose.ts';
-import { emitGemm } from '../src/codegen/wasm/gemm/gemm.ts';
+import { compileGemm } from '../src/codegen/wasm/gemm/choose.ts';
 
 const shapes: readonly (readonly [m: number, n: number, k: number])[] = [
   [1024, 1024, 1024],
@@ -33,7 +31,6 @@ const layouts = ['NN', 'NT', 'TN', 'TT'] as const;
 type Product = (...args: readonly number[]) => void;
 
 const memory64 = process.argv.includes('--memory64');
-if (process.argv.includes('--wide')) setFlagsFromString('--experimental-wasm-revectorize');
 
 const memory = new WebAssembly.Memory(
   memory64
@@ -44,7 +41,10 @@ const floats = new Float32Array(memory.buffer);
 for (let i = 0; i < floats.length; i++) floats[i] = ((i * 40503) % 997) / 997 - 0.5;
 
 const options = { relaxed: hasRelaxedSimd(), address: memory64 ? 'i64' : 'i32' } as const;
-const blocking = fastestBlocking(options);
+const begin = performance.now();
+const compiled = compileGemm({ ...options, wide: !process.argv.includes('--narrow') });
+const { blocking } = compiled;
+console.log(`compiled in ${(performance.now() - begin).toFixed(0)} ms`);
 const wasm = generated();
 const blas = await openBlas();
 const unit = blas ? 'GFLOP/s (and over OpenBLAS)' : 'GFLOP/s';
@@ -82,8 +82,7 @@ function measure(m: number, n: number, k: number, layout: (typeof layouts)[numbe
 function generated(): Product {
   const scratch = 65536;
   if (scratch + gemmScratchBytes(blocking) > 4 << 20) throw new RangeError('scratch too small');
-  const module = new WebAssembly.Module(emitGemm({ ...options, blocking }));
-  const { gemm } = new WebAssembly.Instance(module, { env: { memory } }).exports;
+  const { gemm } = new WebAssembly.Instance(compiled.module, { env: { memory } }).exports;
   const call = gemm as unknown as (...args: (number | bigint)[]) => void;
   const at = (bytes: number): number | bigint => (memory64 ? BigInt(bytes) : bytes);
   return (

@@ -138,33 +138,45 @@ export class Walk {
     const cotangents = this.#pending.get(node);
     invariant(cotangents, () => `${node.name} was queued without a gradient`);
     this.#pending.delete(node);
-    this.#runOutputHooks(node, cotangents);
-    node.outputs.forEach((_, index) => {
-      const gradient = cotangents[index];
-      if (gradient) this.#emitNode(node, index, gradient);
-    });
-    const visitEdges = !this.#needed || this.#needed.has(node);
-    if (visitEdges) {
-      const results = scope(() =>
-        differentiate(node, cotangents, {
-          createGraph: this.#createGraph,
-          wanted: this.#edgeWanted,
-          grad: this.#grad,
-        }),
-      );
-      node.edges.forEach((edge, i) => {
-        const gradient = results[i];
-        if (gradient && edge && this.#edgeWanted(edge)) {
-          this.receive(edge, checked(node, i, gradient));
-          return;
-        }
-        gradient?.dispose();
-        if (edge?.kind === 'leaf') this.#leafEdgeDone(edge.leaf);
+    try {
+      this.#runOutputHooks(node, cotangents);
+      node.outputs.forEach((_, index) => {
+        const gradient = cotangents[index];
+        if (gradient) this.#emitNode(node, index, gradient);
       });
+      if (!this.#needed || this.#needed.has(node)) this.#passOn(node, cotangents);
+      else this.#dispose(cotangents);
+    } finally {
+      node.release();
     }
-    if (!this.#createGraph) for (const cotangent of cotangents) cotangent?.dispose();
-    if (!this.#retain && visitEdges) node.freeSaved();
-    node.release();
+  }
+
+  #passOn(node: TapeNode, cotangents: readonly (Tensor | undefined)[]): void {
+    const results = scope(() =>
+      differentiate(node, cotangents, {
+        createGraph: this.#createGraph,
+        wanted: this.#edgeWanted,
+        grad: this.#grad,
+      }),
+    );
+    // What this node needed goes before its results are added to others: that is often the peak.
+    if (!this.#retain) node.freeSaved();
+    this.#dispose(cotangents);
+    node.edges.forEach((edge, i) => {
+      const gradient = results[i];
+      if (gradient && edge && this.#edgeWanted(edge)) {
+        this.receive(edge, checked(node, i, gradient));
+        return;
+      }
+      gradient?.dispose();
+      if (edge?.kind === 'leaf') this.#leafEdgeDone(edge.leaf);
+    });
+  }
+
+  /** Without createGraph nobody else holds these handles. */
+  #dispose(cotangents: readonly (Tensor | undefined)[]): void {
+    if (this.#createGraph) return;
+    for (const cotangent of cotangents) cotangent?.dispose();
   }
 
   readonly #edgeWanted = (edge: TapeEdge): boolean =>

@@ -78,7 +78,6 @@ function eagerRegion<A extends readonly unknown[], R>(
   options: ResolvedOptions,
 ): R {
   const frame = new Frame(fn as (...args: readonly unknown[]) => unknown, args, options);
-  currentHooks()?.boundary?.();
   const hooks: SavedTensorHooks<Holder> = {
     pack: (tensor, context) => frame.hold(tensor, context),
     unpack: (holder) => frame.take(holder),
@@ -89,6 +88,8 @@ function eagerRegion<A extends readonly unknown[], R>(
     ? (): R => withMode((inner) => new OpLogMode(inner, frame.forwardLog ?? []), forward)
     : forward;
   try {
+    // The region's inputs may have been the last tensors that an enclosing recompute needed.
+    currentHooks()?.boundary?.();
     return recordDraws(frame.draws, logged);
   } finally {
     frame.forwardDone();

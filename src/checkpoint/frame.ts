@@ -217,10 +217,9 @@ export class Frame {
   /** Recompute: keeps the next saved tensor if its holder is still wanted. */
   #collect(tensor: Tensor, counter: { next: number }, target: Recompute): Tensor {
     const index = counter.next++;
-    const own = tensor.detach().keep();
     const holder = this.#holders[index];
     if (!holder) {
-      if (!this.#complete || this.#options.earlyStop) return own;
+      if (!this.#complete || this.#options.earlyStop) return tensor.detach().keep();
       throw new CheckpointError(
         `checkpoint: trying to save more tensors during recomputation than during the original forward pass ` +
           `in ${this.#name()} (got tensor ${index + 1}, ${this.#holders.length} in forward). ` +
@@ -228,11 +227,11 @@ export class Frame {
         { region: this.#name(), forward: this.#holders.length },
       );
     }
-    if (!holder.alive) return own;
+    if (!holder.alive) return tensor.detach().keep();
     if (this.#options.determinismCheck !== 'none') compareAval(this.#name(), holder, tensor);
     if (holder.checksum !== undefined) compareValue(this.#name(), holder, checksum(tensor));
     target.tensors.set(holder, tensor.detach().keep());
-    return own;
+    return tensor.detach().keep();
   }
 
   #takenTwice(holder: Holder, pass: BackwardPass): never {

@@ -8,3 +8,18 @@ export {
   setCheckpointEarlyStop,
 } from './options.ts';
 export { recomputeGroup } from '../autograd/backward-id.ts';
+export {
+  type ApplyOptions,
+  type ApplyReport,
+  applyActivationCheckpointing,
+  type ModuleClass,
+  type ModulePredicate,
+  setActivationCheckpointing,
+} from './apply.ts';
+export type { CheckpointingSpec, CheckpointMode, EveryLayers } from './apply-spec.ts';
+export type {
+  CallWrapper,
+  CheckpointableModule,
+  CheckpointableStack,
+  StackRegion,
+} from './wrapping.ts';

@@ -6,10 +6,7 @@
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** Runs `run(...args)`, in whatever way the wrapper is for, and returns what it returns. */
-export type CallWrapper = <A extends readonly unknown[], R>(
-  run: (...args: A) => R,
-  args: A,
-) => R;
+export type CallWrapper = <A extends readonly unknown[], R>(run: (...args: A) => R, args: A) => R;
 
 export interface CheckpointableModule {
   callWrapper: CallWrapper | undefined;

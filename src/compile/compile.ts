@@ -71,10 +71,9 @@ export function compile<A extends readonly unknown[], R>(
     return variant;
   };
   const run = (...args: A): R => variantOf(args).run(args);
-  return Object.assign(run, {
-    get plans(): StepPlan[] {
-      return [...variants.values()].map((variant) => variant.info);
-    },
+  const plans = (): StepPlan[] => [...variants.values()].map((variant) => variant.info);
+  Object.defineProperty(run, 'plans', { get: plans });
+  return Object.assign(run as typeof run & { readonly plans: readonly StepPlan[] }, {
     prepare: (...args: A): StepPlan => variantOf(args).info,
     profile: (...args: A) => variantOf(args).profile(args),
     dispose: (): void => {

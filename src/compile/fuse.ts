@@ -13,6 +13,7 @@ import {
   fits,
   groupOf,
   innerOutput,
+  fillOf,
   templateOf,
 } from './kernel-group.ts';
 
@@ -38,8 +39,10 @@ export function fuse(graph: Graph, options: FuseOptions): FusedStep[] {
   const madeAt = new Map<Value, number>();
   const uses = usesOf(graph);
   const readAt = new Map<Value, number>();
-  const context: Context = { steps, madeAt, uses, readAt };
+  const fills = options.enabled ? inlineFills(graph, uses) : new Map<Value, InlineSource>();
+  const context: Context = { steps, madeAt, uses, readAt, fills };
   for (const node of graph.nodes) {
+    if (node.outputs.length > 0 && node.outputs.every((value) => fills.has(value))) continue;
     const at = placeNode(node, context, options);
     for (const value of node.outputs) madeAt.set(value, at);
     for (const value of node.inputs) readAt.set(value, Math.max(at, readAt.get(value) ?? 0));
@@ -54,6 +57,41 @@ interface Context {
   readonly uses: ReadonlyMap<Value, readonly Node[]>;
   /** Last step that reads each value so far. */
   readonly readAt: Map<Value, number>;
+  /** Values that are one number everywhere and never stored. */
+  readonly fills: ReadonlyMap<Value, InlineSource>;
+}
+
+/** Fills, and views of fills, that only kernels read: each reader computes the number itself. */
+function inlineFills(
+  graph: Graph,
+  uses: ReadonlyMap<Value, readonly Node[]>,
+): Map<Value, InlineSource> {
+  const found = new Map<Value, InlineSource>();
+  const live = liveOutputs(graph);
+  for (const node of graph.nodes) {
+    const value = node.outputs[0];
+    const source = node.inputs[0] && found.get(node.inputs[0]);
+    if (node.op?.lower.kind === 'view' && value && source) found.set(value, source);
+    const template = node.op?.traits.class === 'creation' ? templateOf(node) : undefined;
+    const expr = template && fillOf(template);
+    if (value && expr) found.set(value, { axes: undefined, expr });
+  }
+  for (const node of [...graph.nodes].reverse()) {
+    for (const value of node.outputs) {
+      if (!found.has(value)) continue;
+      const inlinable = (uses.get(value) ?? []).every((reader) =>
+        reader.op?.lower.kind === 'view'
+          ? reader.outputs.every((output) => found.has(output))
+          : reader.op?.lower.kind === 'kernel' && !overwrites(reader, value),
+      );
+      if (live.has(value) || !inlinable) found.delete(value);
+    }
+  }
+  return found;
+}
+
+function overwrites(node: Node, value: Value): boolean {
+  return (node.op?.traits.updates ?? []).some((pair) => node.inputs[pair.input] === value);
 }
 
 function placeNode(node: Node, context: Context, options: FuseOptions): number {
@@ -66,7 +104,7 @@ function placeNode(node: Node, context: Context, options: FuseOptions): number {
     const joined = tryJoin(node, context);
     if (joined !== undefined) return joined;
   }
-  return steps.push({ kind: 'kernel', group: groupOf(node, template) }) - 1;
+  return steps.push({ kind: 'kernel', group: groupOf(node, template, context.fills) }) - 1;
 }
 
 function tryJoin(node: Node, context: Context): number | undefined {
@@ -83,7 +121,7 @@ function tryJoin(node: Node, context: Context): number | undefined {
     const step = steps[at];
     if (step?.kind !== 'kernel' || !mayMove(node, at, step.group, context)) continue;
     if (!fits(step.group, node, template)) continue;
-    const inlined = new Map<Value, InlineSource>();
+    const inlined = new Map<Value, InlineSource>(context.fills);
     let readable = true;
     for (const value of node.inputs) {
       if (madeAt.get(value) !== at) continue;

@@ -42,7 +42,11 @@ export function templateOf(node: Node): KernelTemplate | undefined {
   );
 }
 
-export function groupOf(node: Node, template: KernelTemplate): KernelGroup {
+export function groupOf(
+  node: Node,
+  template: KernelTemplate,
+  inlined: ReadonlyMap<Value, InlineSource> = new Map(),
+): KernelGroup {
   const group: KernelGroup = {
     nodes: [],
     space: template.space,
@@ -52,19 +56,34 @@ export function groupOf(node: Node, template: KernelTemplate): KernelGroup {
     outputs: [],
     scalars: [],
   };
-  absorb(group, node, template, new Map());
+  absorb(group, node, template, inlined);
   return group;
 }
 
 /** How a value can be read inside a group without going through memory. */
 export interface InlineSource {
-  readonly axes: readonly number[];
+  /** As in TemplateOutput; undefined for a value that is the same everywhere. */
+  readonly axes: readonly number[] | undefined;
   readonly expr: Expr;
 }
 
 export function innerOutput(group: KernelGroup, value: Value): InlineSource | undefined {
   const found = group.outputs.find((output) => output.value === value);
   return found && !found.relayout ? found : undefined;
+}
+
+/** The expression of a node that fills its output with one value; undefined for all others. */
+export function fillOf(template: KernelTemplate): Expr | undefined {
+  const [output, ...others] = template.outputs;
+  if (!output || others.length > 0 || template.inputs.length > 0) return undefined;
+  let uniform = true;
+  const expr = mapExpr(output.expr, (x) => {
+    if (x.kind === 'coord' || x.kind === 'linear' || x.kind === 'random') uniform = false;
+    // The number is fixed in the trace: as a constant it can be read inside any kernel.
+    const scalar = x.kind === 'scalar' ? template.scalars?.[x.index] : undefined;
+    return scalar ? { kind: 'const', value: scalar.value, type: scalar.type } : x;
+  });
+  return uniform ? expr : undefined;
 }
 
 /**
@@ -94,7 +113,9 @@ export function absorb(
   for (const input of template.inputs) {
     const value = definite(node.inputs[input.operand]);
     const source = inlined.get(value);
-    const direct = source && !input.relayout && sameList(source.axes, input.axes);
+    const direct =
+      source &&
+      (source.axes === undefined || (!input.relayout && sameList(source.axes, input.axes)));
     if (source && !direct) return false;
     if (source) {
       sources.push(source.expr);

@@ -45,7 +45,11 @@ test('random lifetimes: no overlap, and between the live-set bound and the sum',
   });
   fc.assert(
     fc.property(fc.array(lifetime, { maxLength: 40 }), (drawn) => {
-      const lifetimes = drawn.map(({ bytes, first, length }) => ({ bytes, first, last: first + length }));
+      const lifetimes = drawn.map(({ bytes, first, length }) => ({
+        bytes,
+        first,
+        last: first + length,
+      }));
       const plan = planMemory(lifetimes);
       assertDisjoint(lifetimes, plan.offsets);
       const sum = lifetimes.reduce((total, { bytes }) => total + bytes, 0);
@@ -66,11 +70,18 @@ test('the live peak is what a plain count over steps gives', () => {
   });
   fc.assert(
     fc.property(fc.array(lifetime, { maxLength: 20 }), (drawn) => {
-      const lifetimes = drawn.map(({ bytes, first, length }) => ({ bytes, first, last: first + length }));
+      const lifetimes = drawn.map(({ bytes, first, length }) => ({
+        bytes,
+        first,
+        last: first + length,
+      }));
       let expected = 0;
       for (let step = 0; step < 20; step++) {
         const live = lifetimes.filter(({ first, last }) => first <= step && step <= last);
-        expected = Math.max(expected, live.reduce((total, { bytes }) => total + bytes, 0));
+        expected = Math.max(
+          expected,
+          live.reduce((total, { bytes }) => total + bytes, 0),
+        );
       }
       assert.equal(livePeak(lifetimes).bytes, expected);
     }),

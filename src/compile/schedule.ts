@@ -74,11 +74,11 @@ function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
     waiting.set(node, before.size);
     for (const earlier of before) unlocks.set(earlier, [...(unlocks.get(earlier) ?? []), node]);
   }
-  const result: Node[] = [];
+  const result = new Set<Node>();
   const emit = (first: Node): void => {
     const queue = [first];
     for (let node = queue.shift(); node; node = queue.shift()) {
-      result.push(node);
+      result.add(node);
       for (const next of unlocks.get(node) ?? []) {
         const left = (waiting.get(next) ?? 0) - 1;
         waiting.set(next, left);
@@ -87,10 +87,10 @@ function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
     }
   };
   for (const node of order) {
-    if (!waiting.has(node)) emit(node);
-    else if (waiting.get(node) === 0 && !result.includes(node)) emit(node);
+    const ready = (waiting.get(node) ?? 0) === 0;
+    if (ready && !result.has(node)) emit(node);
   }
-  return result;
+  return [...result];
 }
 
 function reorder(graph: Graph, order: readonly Node[]): Graph {

@@ -8,6 +8,7 @@ import {
   liveOutputs,
   rewriteGraph,
 } from '../ir/graph.ts';
+import { paramsKey } from '../ir/op.ts';
 
 /** Removes nodes whose values reach neither a result nor an update. Inputs and state stay. */
 export function removeDeadCode(graph: Graph): Graph {
@@ -48,7 +49,7 @@ export function mergeCommonSubexpressions(graph: Graph): Graph {
     }
     const key = [
       node.op.name,
-      JSON.stringify(node.params),
+      paramsKey(node.params),
       inputs.map((input) => `${input.node.id}.${input.index}`).join(),
       node.meta.phase,
       node.meta.regions.join(),

@@ -10,6 +10,9 @@ import type { ComputeType, Expr } from './expr.ts';
 
 export type Params = Readonly<Record<string, unknown>>;
 
+/** The params of ops that take none: one object, so that caches can go by identity. */
+export const noParams: Params = Object.freeze({});
+
 /** How dear a value is to compute again, for policies and planners. */
 export type RematClass =
   | 'free' // a view or a constant: no arithmetic
@@ -265,4 +268,15 @@ export function savedOutputIndex(name: SaveName): number | undefined {
   if (name === 'out') return 0;
   const match = /^out(\d+)$/.exec(name);
   return match ? Number(match[1]) : undefined;
+}
+
+/** Text that is equal exactly when two params objects (of one op) are; unlike JSON it tells -0, infinities and NaN apart. */
+export function paramsKey(params: Params): string {
+  return params === noParams ? '{}' : JSON.stringify(params, exactNumbers);
+}
+
+function exactNumbers(_: string, value: unknown): unknown {
+  if (typeof value !== 'number') return value;
+  if (value === 0) return Object.is(value, -0) ? '-0' : 0;
+  return Number.isFinite(value) ? value : String(value);
 }

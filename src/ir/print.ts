@@ -2,6 +2,7 @@
 
 import { formatAval } from './aval.ts';
 import type { Graph, Node, Value } from './graph.ts';
+import { paramsKey } from './op.ts';
 
 export interface PrintOptions {
   /** Also show phase, module path and regions. */
@@ -25,7 +26,7 @@ export function printValue(value: Value): string {
 function printNode(node: Node, options: PrintOptions): string {
   const outputs = node.outputs.map((value) => `${printValue(value)}: ${formatAval(value.aval)}`);
   const inputs = node.inputs.map(printValue).join(', ');
-  const params = Object.keys(node.params).length > 0 ? ` ${JSON.stringify(node.params)}` : '';
+  const params = Object.keys(node.params).length > 0 ? ` ${paramsKey(node.params)}` : '';
   const what = node.op ? `${node.op.name}(${inputs})${params}` : `${node.kind} '${node.label}'`;
   return `${outputs.join(', ')} = ${what}${options.meta ? printMeta(node) : ''}`;
 }

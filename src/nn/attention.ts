@@ -6,7 +6,7 @@
 import { ArgumentError } from '../core/errors.ts';
 import { attention } from '../ops/attention/attention.ts';
 import { applyRope } from '../ops/rope.ts';
-import { reshape } from '../ops/views.ts';
+import { reshape } from '../ops/broadcast.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import type { KvCache } from './kv-cache.ts';

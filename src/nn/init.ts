@@ -2,14 +2,11 @@
 
 import type { DType } from '../core/dtype.ts';
 import type { Shape } from '../core/shape.ts';
-import { addInPlace, mulInPlace } from '../ops/in-place.ts';
 import { full, zeros } from '../ops/creation.ts';
 import { normal, uniform } from '../ops/random.ts';
-import { cast } from '../ops/cast.ts';
 import { noGrad } from '../tensor/context.ts';
 import { type Generator, defaultGenerator } from '../tensor/generator.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { scope } from '../tensor/with-scope.ts';
 
 export type Initializer = (shape: Shape, dtype: DType) => Tensor;
 
@@ -26,14 +23,10 @@ export interface NormalInitOptions {
   readonly generator?: Generator;
 }
 
-/** Independent normal values (torch.nn.init.normal_), drawn in float32 and then rounded to the dtype. */
+/** Independent normal values (torch.nn.init.normal_). */
 export function normalInit(options: NormalInitOptions = {}): Initializer {
   const { mean = 0, std = 0.02, generator = defaultGenerator } = options;
-  return (shape, dtype) =>
-    drawn(dtype, () => {
-      const values = mulInPlace(normal(shape, { generator }), std);
-      return mean === 0 ? values : addInPlace(values, mean);
-    });
+  return (shape, dtype) => noGrad(() => normal(shape, { mean, std, dtype, generator }));
 }
 
 export interface UniformInitOptions {
@@ -42,24 +35,14 @@ export interface UniformInitOptions {
   readonly generator?: Generator;
 }
 
-/** Independent values in [low, high) (torch.nn.init.uniform_), drawn in float32 and then rounded. */
+/** Independent values in [low, high) (torch.nn.init.uniform_). */
 export function uniformInit(options: UniformInitOptions): Initializer {
   const { low, high, generator = defaultGenerator } = options;
-  return (shape, dtype) =>
-    drawn(dtype, () => addInPlace(mulInPlace(uniform(shape, { generator }), high - low), low));
+  return (shape, dtype) => noGrad(() => uniform(shape, { low, high, dtype, generator }));
 }
 
 /** What torch.nn.Linear starts with: uniform within 1 / sqrt(inputs), for weight and bias alike. */
-export function linearInit(inputs: number, generator?: Generator): Initializer {
+export function linearInit(inputs: number, generator: Generator = defaultGenerator): Initializer {
   const bound = 1 / Math.sqrt(Math.max(1, inputs));
-  return uniformInit({ low: -bound, high: bound, ...(generator && { generator }) });
-}
-
-function drawn(dtype: DType, draw: () => Tensor): Tensor {
-  return noGrad(() =>
-    scope(() => {
-      const values = draw();
-      return dtype === 'float32' ? values : cast(values, dtype);
-    }),
-  );
+  return uniformInit({ low: -bound, high: bound, generator });
 }

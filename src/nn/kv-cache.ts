@@ -8,7 +8,7 @@ import { ArgumentError } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
 import { zeros } from '../ops/creation.ts';
 import { copyInPlace } from '../ops/in-place.ts';
-import { slice } from '../ops/views.ts';
+import { narrow } from '../ops/slice.ts';
 import { noGrad } from '../tensor/context.ts';
 import { fromHost } from '../tensor/factory.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -90,8 +90,9 @@ export class KvCache {
     }
     noGrad(() =>
       scope(() => {
-        copyInPlace(slice(own.keys, 1, this.#start, this.#length), keys);
-        copyInPlace(slice(own.values, 1, this.#start, this.#length), values);
+        const count = this.#length - this.#start;
+        copyInPlace(narrow(own.keys, 1, this.#start, count), keys);
+        copyInPlace(narrow(own.values, 1, this.#start, count), values);
       }),
     );
     return own;

@@ -12,6 +12,8 @@ export interface LinearOptions {
   /** Default true. */
   readonly bias?: boolean;
   readonly dtype?: DType;
+  /** Another module's weight [out, in] to share (tied embeddings). */
+  readonly weight?: Tensor;
   /** Start of the weight; default as torch.nn.Linear. */
   readonly init?: Initializer;
   /** Start of the bias; default as torch.nn.Linear. */
@@ -20,15 +22,14 @@ export interface LinearOptions {
 
 /** x [..., in] -> [..., out]: x weight^T + bias, weight [out, in] (torch.nn.Linear). */
 export class Linear extends Module<[x: Tensor], Tensor> {
-  /** Not readonly: tied models point it at another module's weight. */
-  weight: Tensor;
+  readonly weight: Tensor;
   readonly bias: Tensor | undefined;
 
   constructor(inFeatures: number, outFeatures: number, options: LinearOptions = {}) {
     super();
     const { bias = true, dtype = 'float32', init = linearInit(inFeatures) } = options;
     const { biasInit = linearInit(inFeatures) } = options;
-    this.weight = parameter(init([outFeatures, inFeatures], dtype));
+    this.weight = options.weight ?? parameter(init([outFeatures, inFeatures], dtype));
     this.bias = bias ? parameter(biasInit([outFeatures], dtype)) : undefined;
   }
 

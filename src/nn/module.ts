@@ -13,7 +13,7 @@ import type { DType } from '../core/dtype.ts';
 import { isFloat } from '../core/dtype.ts';
 import { ArgumentError } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
-import { cast } from '../ops/cast.ts';
+import { cast } from '../ops/broadcast.ts';
 import { currentModule, noGrad, withModule } from '../tensor/context.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
@@ -86,7 +86,8 @@ export abstract class Module<A extends readonly unknown[], R> {
     if (seen.has(this)) return;
     seen.add(this);
     yield [prefix, this];
-    for (const [name, child] of this.children()) yield* child.namedModules(join(prefix, name), seen);
+    for (const [name, child] of this.children())
+      yield* child.namedModules(join(prefix, name), seen);
   }
 
   /** Parameters with their names, a shared (tied) one once, under its first name. */
@@ -233,7 +234,9 @@ export class ModuleList<M extends AnyModule> extends Module<never, never> {
   }
 
   forward(): never {
-    throw new ArgumentError('ModuleList: a list cannot be called (got a call). Call its items, or use LayerStack.');
+    throw new ArgumentError(
+      'ModuleList: a list cannot be called (got a call). Call its items, or use LayerStack.',
+    );
   }
 }
 

@@ -7,12 +7,12 @@
 import { ArgumentError, invariant } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
 import { indexSelect } from '../ops/index/index-select.ts';
-import { slice } from '../ops/views.ts';
+import { narrow } from '../ops/slice.ts';
 import { eagerMode } from '../tensor/backend.ts';
 import { fromHost } from '../tensor/factory.ts';
 import { withMode } from '../tensor/mode.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { reshape } from '../ops/views.ts';
+import { reshape } from '../ops/broadcast.ts';
 import { Module } from './module.ts';
 import { buffer } from './parameter.ts';
 
@@ -111,7 +111,7 @@ export class RotaryEmbedding extends Module<[length: number, start?: number], Ro
       );
     }
     const { cos, sin } = this.#tableOf(end);
-    return { cos: slice(cos, 0, start, end), sin: slice(sin, 0, start, end) };
+    return { cos: narrow(cos, 0, start, length), sin: narrow(sin, 0, start, length) };
   }
 
   /** Tables of given positions, int32 [B, T]: [B, T, D/2]. Positions must be below maxPositions. */
@@ -156,7 +156,10 @@ export class RotaryEmbedding extends Module<[length: number, start?: number], Ro
     for (let position = 0; position < rows; position++) {
       for (let i = 0; i < half; i++) {
         const frequency = this.#frequencies[i];
-        invariant(frequency !== undefined, () => 'a rotary table has more columns than frequencies');
+        invariant(
+          frequency !== undefined,
+          () => 'a rotary table has more columns than frequencies',
+        );
         const angle = Math.fround(position * frequency);
         cos[position * half + i] = Math.cos(angle);
         sin[position * half + i] = Math.sin(angle);

@@ -30,9 +30,7 @@ export class TransformerLayer extends Module<[x: Tensor, context: LayerContext],
   }
 
   forward(x: Tensor, context: LayerContext): Tensor {
-    const attended = scope(() =>
-      add(x, this.selfAttn.call(this.inputLayernorm.call(x), context)),
-    );
+    const attended = scope(() => add(x, this.selfAttn.call(this.inputLayernorm.call(x), context)));
     return add(attended, this.mlp.call(this.postAttentionLayernorm.call(attended)));
   }
 }

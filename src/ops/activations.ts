@@ -22,17 +22,17 @@ export const reluOp: UnaryRecordOp = unary(
   { gradients: ({ g, out }) => [e.select(e.binary('gt', out, zero), g, zero)] },
 );
 /** max(x, 0) (torch.nn.functional.relu); slope 0 at 0. */
-export const relu = (x: Tensor): Tensor => apply1(reluOp, [x], {});
+export const relu = (x: Tensor): Tensor => apply1(reluOp, [x]);
 
 export const siluOp: UnaryRecordOp = unary('silu', 'float', silu_);
 /** x * sigmoid(x) (torch.nn.functional.silu). */
-export const silu = (x: Tensor): Tensor => apply1(siluOp, [x], {});
+export const silu = (x: Tensor): Tensor => apply1(siluOp, [x]);
 
 export const geluOp: UnaryRecordOp = unary('gelu', 'float', (x) =>
   e.mul(e.mul(x, half), e.add(one, e.unary('erf', e.mul(x, e.f32(Math.SQRT1_2))))),
 );
 /** x * Phi(x) with the exact normal distribution function (torch gelu, approximate='none'). */
-export const gelu = (x: Tensor): Tensor => apply1(geluOp, [x], {});
+export const gelu = (x: Tensor): Tensor => apply1(geluOp, [x]);
 
 export const geluTanhOp: UnaryRecordOp = unary('geluTanh', 'float', (x) => {
   const cubed = e.mul(x, e.mul(x, x));
@@ -40,7 +40,7 @@ export const geluTanhOp: UnaryRecordOp = unary('geluTanh', 'float', (x) => {
   return e.mul(e.mul(x, half), e.add(one, e.unary('tanh', inner)));
 });
 /** The tanh approximation of gelu (torch gelu, approximate='tanh'). */
-export const geluTanh = (x: Tensor): Tensor => apply1(geluTanhOp, [x], {});
+export const geluTanh = (x: Tensor): Tensor => apply1(geluTanhOp, [x]);
 
 const decay = (x: Expr): Expr =>
   e.unary('log1p', e.unary('exp', e.unary('neg', e.unary('abs', x))));
@@ -52,7 +52,7 @@ export const softplusOp: UnaryRecordOp = unary(
   { gradients: ({ g, inputs: [x] }) => [e.mul(g, e.unary('sigmoid', present(x)))] },
 );
 /** log(1 + exp(x)), no overflow for large x (torch.nn.functional.softplus). */
-export const softplus = (x: Tensor): Tensor => apply1(softplusOp, [x], {});
+export const softplus = (x: Tensor): Tensor => apply1(softplusOp, [x]);
 
 export const logSigmoidOp: UnaryRecordOp = unary(
   'logSigmoid',
@@ -63,7 +63,7 @@ export const logSigmoidOp: UnaryRecordOp = unary(
   },
 );
 /** log(sigmoid(x)), exact for very negative x (torch.nn.functional.logsigmoid). */
-export const logSigmoid = (x: Tensor): Tensor => apply1(logSigmoidOp, [x], {});
+export const logSigmoid = (x: Tensor): Tensor => apply1(logSigmoidOp, [x]);
 
 export const swigluOp: Op<Tensor, NoParams> = pointwise<NoParams, readonly ['gate', 'up']>({
   name: 'swiglu',
@@ -82,7 +82,7 @@ export const swigluOp: Op<Tensor, NoParams> = pointwise<NoParams, readonly ['gat
  * forward and one backward; saves the two inputs.
  */
 export function swiglu(gate: Tensor, up: Tensor): Tensor {
-  return apply1(swigluOp, [gate, up], {});
+  return apply1(swigluOp, [gate, up]);
 }
 
 type ClampParams = { readonly min: number; readonly max: number };

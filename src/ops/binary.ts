@@ -87,7 +87,7 @@ export function binary(record: BinaryRecord): Binary {
   const call = (a: Operand, b: Operand): Tensor => {
     if (a instanceof Tensor) {
       return b instanceof Tensor
-        ? apply1(op, [a, b], {})
+        ? apply1(op, [a, b])
         : apply1(scalarOp, [a], { value: b, left: false });
     }
     if (b instanceof Tensor) return apply1(scalarOp, [b], { value: a, left: true });

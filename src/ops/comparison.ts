@@ -85,11 +85,11 @@ function logical(name: string, op: BinaryOp): Op<Tensor, NoParams> {
 
 export const logicalAndOp: Op<Tensor, NoParams> = logical('logicalAnd', 'and');
 /** a and b, where anything that is not zero is true (torch.logical_and). */
-export const logicalAnd = (a: Tensor, b: Tensor): Tensor => apply1(logicalAndOp, [a, b], {});
+export const logicalAnd = (a: Tensor, b: Tensor): Tensor => apply1(logicalAndOp, [a, b]);
 
 export const logicalOrOp: Op<Tensor, NoParams> = logical('logicalOr', 'or');
 /** a or b (torch.logical_or). */
-export const logicalOr = (a: Tensor, b: Tensor): Tensor => apply1(logicalOrOp, [a, b], {});
+export const logicalOr = (a: Tensor, b: Tensor): Tensor => apply1(logicalOrOp, [a, b]);
 
 export const logicalNotOp: UnaryRecordOp = unary(
   'logicalNot',
@@ -100,7 +100,7 @@ export const logicalNotOp: UnaryRecordOp = unary(
   },
 );
 /** not x (torch.logical_not). */
-export const logicalNot = (x: Tensor): Tensor => apply1(logicalNotOp, [x], {});
+export const logicalNot = (x: Tensor): Tensor => apply1(logicalNotOp, [x]);
 
 export const isNanOp: UnaryRecordOp = unary(
   'isNan',
@@ -109,7 +109,7 @@ export const isNanOp: UnaryRecordOp = unary(
   { gradients: 'none' },
 );
 /** Whether x is NaN (torch.isnan). */
-export const isNan = (x: Tensor): Tensor => apply1(isNanOp, [x], {});
+export const isNan = (x: Tensor): Tensor => apply1(isNanOp, [x]);
 
 export const isFiniteOp: UnaryRecordOp = unary(
   'isFinite',
@@ -119,7 +119,7 @@ export const isFiniteOp: UnaryRecordOp = unary(
 );
 /** Whether x is neither NaN nor infinite (torch.isfinite). */
 // biome-ignore lint/suspicious/noShadowRestrictedNames: torch's name; the global is not used here.
-export const isFinite = (x: Tensor): Tensor => apply1(isFiniteOp, [x], {});
+export const isFinite = (x: Tensor): Tensor => apply1(isFiniteOp, [x]);
 
 export const whereOp: Op<Tensor, NoParams> = pointwise<NoParams, readonly ['condition', 'a', 'b']>({
   name: 'where',
@@ -187,7 +187,7 @@ export const maskedOp: Op<Tensor, WhereScalarParams> = pointwise<
  * number, which is converted to the dtype of the other. Throws DTypeError unless the condition is bool.
  */
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
-  if (a instanceof Tensor && b instanceof Tensor) return apply1(whereOp, [condition, a, b], {});
+  if (a instanceof Tensor && b instanceof Tensor) return apply1(whereOp, [condition, a, b]);
   if (a instanceof Tensor) {
     return apply1(maskedOp, [condition, a], { value: Number(b), keep: true });
   }

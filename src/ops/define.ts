@@ -23,6 +23,7 @@ import {
   type Traits,
   type VjpContext,
   movementCost,
+  savedOutputIndex,
 } from '../ir/op.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -60,6 +61,10 @@ export function defineOp<
 >(record: OpRecord<A, S, P>): Op<Tensor, P> {
   const { name, args, traits } = record;
   invariant(new Set(args).size === args.length, () => `${name}: an argument is named twice`);
+  invariant(
+    record.vjp === 'nondifferentiable' || args.every((arg) => savedOutputIndex(arg) === undefined),
+    () => `${name}: saves could not tell an argument from an output (got ${args.join(', ')})`,
+  );
   invariant(
     args.every((arg, i) => !arg.startsWith('...') || i === args.length - 1),
     () => `${name}: only the last argument may take any number of tensors`,

@@ -12,7 +12,6 @@ import { type Expr, e } from '../ir/expr.ts';
 import { computeType } from '../ir/kernel.ts';
 import type { KernelTemplate, Op, Params } from '../ir/op.ts';
 import { adoptInPlace, apply1 } from '../tensor/apply.ts';
-import { isGradEnabled } from '../tensor/context.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './arithmetic.ts';
 import type { Operand } from './binary.ts';
@@ -78,22 +77,23 @@ export const mulScalarInPlaceOp: Op<Tensor, ValueParams> = updateOp<ValueParams>
 export const mulInPlaceOp: Op<Tensor, NoParams> = updateOp<NoParams>({
   name: 'mulInPlace',
   operand: true,
-  savesOperand: true,
+  // A gradient of y needs the old x: saving it makes backward fail with the error for tensors that
+  // were changed after they were saved, as in PyTorch.
+  saves: (needs) => (needs(1) ? ['x', 'y'] : ['y']),
   expr: (x, y) => e.mul(x, y),
-  gradients: (g, _, y) => [y && mul(g, y)],
+  gradients: (g, _, saved) => [mul(g, saved('y')), () => mul(g, saved('x'))],
   params: {},
 });
 
 /**
- * x *= y, in x's memory (torch.Tensor.mul_). Returns x. When y wants a gradient, backward needs the
- * old x and fails with the error for tensors changed after they were saved, as in PyTorch.
+ * x *= y, in x's memory (torch.Tensor.mul_). Returns x. When y wants a gradient, use mul: backward would
+ * need the x that is gone, and throws AutogradError.
  */
 export function mulInPlace(x: Tensor, y: Operand): Tensor {
   if (!(y instanceof Tensor)) {
     return adoptInPlace(x, apply1(mulScalarInPlaceOp, [x], { value: y }));
   }
-  if (y.requiresGrad && isGradEnabled()) return copyInPlace(x, mul(x, y));
-  return adoptInPlace(x, apply1(mulInPlaceOp, [x, y], {}));
+  return adoptInPlace(x, apply1(mulInPlaceOp, [x, y]));
 }
 
 /** x /= y, in x's memory (torch.Tensor.div_). Returns x. */
@@ -112,7 +112,7 @@ export const copyInPlaceOp: Op<Tensor, NoParams> = updateOp<NoParams>({
 
 /** Overwrites x with the values of y, broadcast and converted (torch.Tensor.copy_). Returns x. */
 export function copyInPlace(x: Tensor, y: Tensor): Tensor {
-  return adoptInPlace(x, apply1(copyInPlaceOp, [x, y], {}));
+  return adoptInPlace(x, apply1(copyInPlaceOp, [x, y]));
 }
 
 export const fillInPlaceOp: Op<Tensor, ValueParams> = updateOp<ValueParams>({
@@ -141,7 +141,7 @@ interface UpdateRecord<P> {
   readonly operand: boolean;
   /** Values are converted to x's dtype whatever it is. */
   readonly anyDType?: boolean;
-  readonly savesOperand?: boolean;
+  readonly saves?: (needs: (input: number) => boolean) => readonly ('x' | 'y')[];
   /** The run-time scalar, in the compute type. */
   readonly scalar?: (params: P) => number;
   readonly expr: (x: Expr, y: Expr, scalar: Expr) => Expr;
@@ -149,7 +149,7 @@ interface UpdateRecord<P> {
   readonly gradients: (
     g: Tensor,
     params: P,
-    y: Tensor | undefined,
+    saved: (name: 'x' | 'y') => Tensor,
   ) => readonly [Tensor | undefined, (() => Tensor)?];
   readonly params: P;
 }
@@ -166,7 +166,7 @@ function updateOp<P extends Params>(record: UpdateRecord<P>): Op<Tensor, P> {
     const scalars = value === undefined ? [] : [{ type: wide, value }];
     return broadcastTemplate(target.shape, y ? [target, y] : [target], [expr], scalars);
   };
-  return defineOp<P, readonly string[], string & 'y'>({
+  return defineOp<P, readonly ('x' | 'y')[], 'x' | 'y'>({
     name,
     args: record.operand ? ['x', 'y'] : ['x'],
     traits: { class: 'elementwise', remat: 'cheap', updates: [{ input: 0, out: 0 }] },
@@ -180,14 +180,10 @@ function updateOp<P extends Params>(record: UpdateRecord<P>): Op<Tensor, P> {
       const work = flopsOf(exprs) * numElements(present(inputs[0]).shape);
       return arithmeticCost(inputs, outputs, work);
     },
-    saves: record.savesOperand ? ['y'] : [],
+    saves: (_, needs) => record.saves?.(needs) ?? [],
     vjp: ([g], { params, inputs, needs, saved }) => {
       if (!g) return [];
-      const [forX, forY] = record.gradients(
-        g,
-        params,
-        record.savesOperand ? saved('y') : undefined,
-      );
+      const [forX, forY] = record.gradients(g, params, saved);
       const y = inputs[1];
       return [
         needs(0) ? forX : undefined,

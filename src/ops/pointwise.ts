@@ -14,7 +14,15 @@ import { broadcastShapes, numElements } from '../core/shape.ts';
 import { type Aval, formatAval } from '../ir/aval.ts';
 import { type ComputeType, type Expr, e, mapExpr, operands } from '../ir/expr.ts';
 import { computeType } from '../ir/kernel.ts';
-import type { KernelTemplate, Op, Params, Sample, Traits } from '../ir/op.ts';
+import {
+  type AnyOp,
+  type KernelTemplate,
+  type Op,
+  type Params,
+  type Sample,
+  type Traits,
+  paramsKey,
+} from '../ir/op.ts';
 import { apply } from '../tensor/apply.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { gradientTo } from './broadcast.ts';
@@ -111,7 +119,7 @@ export function pointwise<P extends Params, const A extends readonly string[]>(
 }
 
 /** The backward op of an elementwise op; undefined for ops without gradients. */
-export function backwardOf(op: Op<Tensor, never>): Op<Tensor, BackwardParams> | undefined {
+export function backwardOf(op: AnyOp): Op<Tensor, BackwardParams> | undefined {
   return backwards.get(op)?.op();
 }
 
@@ -173,6 +181,7 @@ function formulaOp<P extends Params>(
   },
 ): Op<Tensor, P> {
   const backward = new Backward(formula);
+  const savesOf = new WeakMap<object, Map<string, readonly 'out'[]>>();
   const nameOf = (slot: Slot): string => {
     if (slot.kind === 'output') return slot.index === 0 ? 'out' : `out${slot.index}`;
     return rest.names?.[slot.index] ?? `values${slot.index}`;
@@ -201,11 +210,17 @@ function formulaOp<P extends Params>(
     saves: (params, needs) => {
       const dtypes = formula.standIns(params);
       const wants = range(dtypes.length).filter(needs);
+      const key = wants.join();
+      const known = savesOf.get(params)?.get(key);
+      if (known) return known;
       const given = formula.outDTypes(asAvals(dtypes), params).map((_, k) => k);
       const program = backward.program({ of: params, dtypes, given, wants });
-      return program.uses.flatMap((slot) =>
+      const names = program.uses.flatMap((slot) =>
         slot.kind === 'cotangent' ? [] : [nameOf(slot) as 'out'],
       );
+      const byNeeds = savesOf.get(params) ?? new Map<string, readonly 'out'[]>();
+      savesOf.set(params, byNeeds.set(key, names));
+      return names;
     },
     vjp: rest.differentiable
       ? (cotangents, context) =>
@@ -233,6 +248,7 @@ function formulaOp<P extends Params>(
 class Backward<P extends Params> {
   readonly #formula: Formula<P>;
   readonly #programs = new Map<string, Program>();
+  readonly #byIdentity = new WeakMap<object, Program>();
   #op: Op<Tensor, BackwardParams> | undefined;
 
   constructor(formula: Formula<P>) {
@@ -252,13 +268,17 @@ class Backward<P extends Params> {
   }
 
   program(params: BackwardParams): Program {
-    const key = JSON.stringify(params);
-    const known = this.#programs.get(key);
-    if (known) return known;
-    if (this.#programs.size >= programLimit) this.#programs.clear();
-    const made = this.#derive(params);
-    this.#programs.set(key, made);
-    return made;
+    const seen = this.#byIdentity.get(params);
+    if (seen) return seen;
+    const key = paramsKey(params);
+    let program = this.#programs.get(key);
+    if (!program) {
+      program = this.#derive(params);
+      if (this.#programs.size >= programLimit) this.#programs.clear();
+      this.#programs.set(key, program);
+    }
+    this.#byIdentity.set(params, program);
+    return program;
   }
 
   gradients(
@@ -278,7 +298,8 @@ class Backward<P extends Params> {
     const all = range(inputs.length).filter(
       (i) => context.needs(i) && isFloat(dtypes[i] ?? 'bool'),
     );
-    const program = this.program({ of: params, dtypes, given, wants: all });
+    const whole: BackwardParams = { of: params, dtypes, given, wants: all };
+    const program = this.program(whole);
     all.forEach((input, k) => {
       const expr = program.exprs[k];
       if (!expr) return;
@@ -288,7 +309,7 @@ class Backward<P extends Params> {
       else wants.push(input);
     });
     if (wants.length > 0) {
-      const asked: BackwardParams = { of: params, dtypes, given, wants };
+      const asked = wants.length === all.length ? whole : { ...whole, wants };
       const values = this.program(asked).uses.map((slot) =>
         slot.kind === 'cotangent' ? present(cotangents[slot.index]) : saved(slot),
       );

@@ -183,19 +183,21 @@ export function prod(x: Tensor, axes?: Axes, options: ReduceOptions = {}): Tenso
   return run(prodOp, x, axes, options);
 }
 
-/** prod in ops with second derivatives: multiplies halves until one element is left. */
+/** prod in ops with second derivatives: multiplies halves of an axis until one element is left. */
 function prodByHalves(x: Tensor, params: ReduceParams): Tensor {
-  let rest = isFloat(x.dtype) ? x : cast(x, 'int32');
+  let rest = x;
   for (const axis of params.axes) {
-    for (let size = present(rest.shape[axis]); size !== 1; size = present(rest.shape[axis])) {
-      if (size === 0) return apply1(prodOp, [x], params);
+    let odd: Tensor | undefined;
+    if (rest.shape[axis] === 0) return apply1(prodOp, [x], params);
+    for (let size = present(rest.shape[axis]); size > 1; size = Math.floor(size / 2)) {
       const half = Math.floor(size / 2);
-      const product = mul(narrow(rest, axis, 0, half), narrow(rest, axis, half, half));
-      rest =
-        size % 2 === 0
-          ? product
-          : mul(product, oneThenRest(narrow(rest, axis, size - 1, 1), product, axis));
+      if (size % 2 === 1) {
+        const last = narrow(rest, axis, size - 1, 1);
+        odd = odd ? mul(odd, last) : last;
+      }
+      rest = mul(narrow(rest, axis, 0, half), narrow(rest, axis, half, half));
     }
+    if (odd) rest = mul(rest, odd);
   }
   return params.keepDims ? rest : reshape(rest, reducedShape(x.shape, params));
 }
@@ -237,9 +239,7 @@ export const prodBackwardOp: Op<Tensor, ProdBackwardParams> = defineOp<
           { operand: 0, axes: ownAxes(shape).map((axis) => (axes.includes(axis) ? -1 : axis)) },
           { operand: 1, axes: ownAxes(shape) },
         ],
-        outputs: [
-          { axes: ownAxes(shape), expr: e.mul(inputExpr(0, present(g)), factor) },
-        ],
+        outputs: [{ axes: ownAxes(shape), expr: e.mul(inputExpr(0, present(g)), factor) }],
       };
     },
   },
@@ -268,7 +268,7 @@ export const logsumexpOp: Op<Tensor, ReduceParams> = reductionOp<ReduceParams, '
   vjp: (g, { inputs, params, saved }) => {
     const x = present(inputs[0]);
     const out = withKept(saved('out'), x, params);
-    return apply1(scaledExpOp, [withKept(g, x, params), saved('x'), out], {});
+    return apply1(logsumexpBackwardOp, [withKept(g, x, params), saved('x'), out]);
   },
   samples: samples([-3, 3]),
 });
@@ -280,12 +280,15 @@ export function logsumexp(x: Tensor, axes?: Axes, options: ReduceOptions = {}): 
 
 type NoParams = Readonly<Record<never, never>>;
 
-/** g * exp(x - out): the gradient of logsumexp. */
-export const scaledExpOp: Op<Tensor, NoParams> = pointwise<NoParams, readonly ['g', 'x', 'out']>({
+/** g * exp(x - y): the gradient of y = logsumexp(x). */
+export const logsumexpBackwardOp: Op<Tensor, NoParams> = pointwise<
+  NoParams,
+  readonly ['g', 'x', 'y']
+>({
   name: 'logsumexpBackward',
-  args: ['g', 'x', 'out'],
+  args: ['g', 'x', 'y'],
   dtypes: 'float',
-  expr: ([g, x, out]) => e.mul(present(g), e.unary('exp', e.sub(present(x), present(out)))),
+  expr: ([g, x, y]) => e.mul(present(g), e.unary('exp', e.sub(present(x), present(y)))),
   gradients: 'symbolic',
   samples: [
     { label: 'rows', inputs: [floats([3, 1]), floats([3, 7]), floats([3, 1])], params: {} },
@@ -368,7 +371,9 @@ function argOp(name: string, op: 'max' | 'min'): Op<Tensor, ArgParams> {
           space: shape,
           reduced: [axis],
           inputs: [{ operand: 0, axes: ownAxes(shape) }],
-          outputs: [{ axes: keptAxes(shape.length, [axis], keepDims), expr: e.reduce('min', index) }],
+          outputs: [
+            { axes: keptAxes(shape.length, [axis], keepDims), expr: e.reduce('min', index) },
+          ],
         };
       },
     },

@@ -1,6 +1,6 @@
 /**
  * Parts of a tensor. `slice` is a view; its gradient, `sliceScatter`, lays the part back into zeros.
- * narrow, select, unbind and flip are slices.
+ * narrow, select and flip are slices.
  */
 
 import { bytesPerElement } from '../core/dtype.ts';
@@ -12,7 +12,6 @@ import {
   normalizeAxes,
   normalizeAxis,
   numElements,
-  sameShape,
 } from '../core/shape.ts';
 import type { Op, Params } from '../ir/op.ts';
 import { apply1 } from '../tensor/apply.ts';
@@ -235,12 +234,6 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   return reshape(part, [...x.shape.slice(0, at), ...x.shape.slice(at + 1)]);
 }
 
-/** The parts along an axis, without that axis (torch.unbind). */
-export function unbind(x: Tensor, axis = 0): Tensor[] {
-  const dim = x.shape[normalizeAxis('unbind', axis, x.rank)] ?? 0;
-  return Array.from({ length: dim }, (_, i) => select(x, axis, i));
-}
-
 /** A view that walks `axes` backwards (torch.flip, which copies). */
 export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
   const list = normalizeAxes('flip', axes, x.rank);
@@ -249,52 +242,4 @@ export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
     steps: x.shape.map((_, axis) => (list.includes(axis) ? -1 : 1)),
     sizes: x.shape,
   });
-}
-
-/**
- * Consecutive parts along an axis (torch.split): of the given sizes, which must add up, or of one size
- * with a smaller last part. Views.
- */
-export function split(x: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
-  const at = normalizeAxis('split', axis, x.rank);
-  const dim = x.shape[at] ?? 0;
-  const list = typeof sizes === 'number' ? equalParts(dim, sizes) : sizes;
-  const total = list.reduce((a, b) => a + b, 0);
-  if (
-    total !== dim ||
-    !sameShape(
-      list,
-      list.map((size) => Math.max(0, Math.floor(size))),
-    )
-  ) {
-    throw new ShapeError(
-      `split: the sizes must add up to axis ${at} (got [${list.join(', ')}] for shape ${formatShape(x.shape)}). ` +
-        `Make their sum ${dim}.`,
-      { shape: x.shape, axis: at, sizes: list },
-    );
-  }
-  let start = 0;
-  return list.map((size) => {
-    const part = narrow(x, at, start, size);
-    start += size;
-    return part;
-  });
-}
-
-/** `count` parts along an axis, equal but for a smaller last (torch.chunk). Views. */
-export function chunk(x: Tensor, count: number, axis = 0): Tensor[] {
-  const dim = x.shape[normalizeAxis('chunk', axis, x.rank)] ?? 0;
-  if (!Number.isInteger(count) || count < 1) {
-    throw new ArgumentError(`chunk: the count must be a positive integer (got ${count}).`);
-  }
-  return split(x, Math.max(1, Math.ceil(dim / count)), axis);
-}
-
-function equalParts(dim: number, size: number): number[] {
-  if (!Number.isInteger(size) || size < 1) {
-    throw new ArgumentError(`split: the size must be a positive integer (got ${size}).`);
-  }
-  const parts: number[] = [];
-  for (let start = 0; start < dim; start += size) parts.push(Math.min(size, dim - start));
-  return parts.length > 0 ? parts : [0];
 }

@@ -115,10 +115,10 @@ export const contiguousOp: Op<Tensor, NoParams> = viewOp<NoParams>({
 
 /** A dense copy in memory of its own (torch.clone). */
 export function clone(x: Tensor): Tensor {
-  return apply1(cloneOp, [x], {});
+  return apply1(cloneOp, [x]);
 }
 
 /** x itself when it is dense and row-major, seen through a new handle; else a dense copy (torch.Tensor.contiguous). */
 export function contiguous(x: Tensor): Tensor {
-  return apply1(contiguousOp, [x], {});
+  return apply1(contiguousOp, [x]);
 }

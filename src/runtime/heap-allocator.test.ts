@@ -107,7 +107,7 @@ for (const [name, create] of Object.entries(allocators)) {
           assert.match(error.message, /1\.00 MiB asked, 2\.00 MiB live: parameter 2\.00 MiB/);
           assert.match(error.message, /the limit that was set 3\.00 MiB/);
           assert.match(error.message, /activation checkpointing/);
-          assert.equal(error.details['requested'], mebibyte + 64);
+          assert.equal(error.details.requested, mebibyte + 64);
           return true;
         },
       );

@@ -7,7 +7,7 @@
 import { AutogradError, invariant } from '../core/errors.ts';
 import { isFloat } from '../core/dtype.ts';
 import type { Aval } from '../ir/aval.ts';
-import { type AnyOp, type Params, savedNames, savedOutputIndex } from '../ir/op.ts';
+import { type AnyOp, type Params, noParams, savedNames, savedOutputIndex } from '../ir/op.ts';
 import { currentModule, isGradEnabled } from './context.ts';
 import { type CustomBackward, GraphNode, edgeOf } from './graph-node.ts';
 import { currentMode } from './mode.ts';
@@ -15,7 +15,7 @@ import { SavedTensor, currentHooks } from './saved-tensor.ts';
 import { type TapeNode, Tensor } from './tensor.ts';
 
 /** Applies `op`; returns one tensor per output. */
-export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = {}): Tensor[] {
+export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = noParams): Tensor[] {
   const avals = inputs.map((input) => input.aval);
   const outputs = op.infer(avals, params);
   const hooks = currentHooks();
@@ -40,7 +40,7 @@ export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = {})
 }
 
 /** `apply` for ops with one output. */
-export function apply1(op: AnyOp, inputs: readonly Tensor[], params: Params = {}): Tensor {
+export function apply1(op: AnyOp, inputs: readonly Tensor[], params: Params = noParams): Tensor {
   const result = apply(op, inputs, params)[0];
   invariant(result, () => `${op.name} has no output`);
   return result;

@@ -6,7 +6,14 @@ import type { HostTensor } from '../core/host-tensor.ts';
 import { contiguousStrides, isContiguous } from '../core/shape.ts';
 import { type Aval, avalBytes, formatAval } from '../ir/aval.ts';
 import { bindTemplate } from '../ir/lowering.ts';
-import type { AnyOp, KernelTemplate, Operand, Params, Routine } from '../ir/op.ts';
+import {
+  type AnyOp,
+  type KernelTemplate,
+  type Operand,
+  type Params,
+  type Routine,
+  paramsKey,
+} from '../ir/op.ts';
 import type { MemoryCategory } from '../runtime/allocator.ts';
 import type { Backend, BlockRef, Executable, Lowered } from '../runtime/backend.ts';
 import { currentPhase } from './context.ts';
@@ -268,7 +275,7 @@ function preparedKey(
   results: readonly BufferData[],
   params: Params,
 ): string {
-  let key = `${op.name} ${JSON.stringify(params)}`;
+  let key = `${op.name} ${paramsKey(params)}`;
   sources.forEach((data, i) => {
     const input = definite(inputs[i]);
     key += `|${input.dtype}[${input.shape}](${data.layout.strides})`;

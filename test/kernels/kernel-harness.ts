@@ -1,5 +1,6 @@
 /** Runs one KernelSpec twice: generated WebAssembly on a real memory, and the float64 interpreter. */
 
+import assert from 'node:assert/strict';
 import { bytesPerElement, type DType } from '../../src/core/dtype.ts';
 import { generateKernel } from '../../src/codegen/wasm/kernel/generate.ts';
 import { hasRelaxedSimd } from '../../src/codegen/wasm/features.ts';
@@ -36,11 +37,7 @@ export function runWasm(
   const bytes = operands.map(encode);
   const total = bytes.reduce((sum, block) => sum + block.length + 64 + (options.gap ?? 0), dataAt);
   const pages = Math.ceil(total / 65536) + 1;
-  const memory = new WebAssembly.Memory(
-    memory64
-      ? { initial: BigInt(pages), maximum: BigInt(pages), shared: true, address: 'i64' }
-      : { initial: pages, maximum: pages, shared: true },
-  );
+  const memory = memoryOf(memory64, pages);
   const view = new DataView(memory.buffer);
   const all = new Uint8Array(memory.buffer);
   let next = dataAt;
@@ -65,13 +62,47 @@ export function runWasm(
     memory64,
   });
   const instance = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory } });
-  const main = instance.exports['main'] as (args: number | bigint, t: number, n: number) => void;
+  const main = instance.exports.main as (args: number | bigint, t: number, n: number) => void;
   const threads = options.threads ?? 1;
   // Last thread first: no thread may need another to have run.
   for (let thread = threads - 1; thread >= 0; thread--) {
     main(memory64 ? BigInt(argsAt) : argsAt, thread, threads);
   }
   return bytes.map((block, k) => all.slice(starts[k]!, starts[k]! + block.length));
+}
+
+/**
+ * One memory for each addressing serves all runs: shared memories are only freed by garbage
+ * collections, which do not see their size, so one per run would fill the machine.
+ */
+const memories = new Map<boolean, { memory: WebAssembly.Memory; pages: number }>();
+
+function memoryOf(memory64: boolean, pages: number): WebAssembly.Memory {
+  let known = memories.get(memory64);
+  if (!known || known.pages < pages) {
+    const size = Math.max(pages, 256);
+    const memory = new WebAssembly.Memory(
+      memory64
+        ? { initial: BigInt(size), maximum: BigInt(size), shared: true, address: 'i64' }
+        : { initial: size, maximum: size, shared: true },
+    );
+    known = { memory, pages: size };
+    memories.set(memory64, known);
+  }
+  new Uint8Array(known.memory.buffer, 0, pages * 65536).fill(0);
+  return known.memory;
+}
+
+/** Fails at the first element that differs, telling it; a full difference of long lists takes minutes. */
+export function assertSameNumbers(
+  actual: readonly (number | undefined)[],
+  expected: readonly number[],
+  what = 'element',
+): void {
+  assert.equal(actual.length, expected.length, 'lengths');
+  const wrong = expected.findIndex((value, i) => !Object.is(value, actual[i]));
+  if (wrong < 0) return;
+  assert.fail(`${what} ${wrong}: got ${actual[wrong]}, want ${expected[wrong]}`);
 }
 
 /** Values of the operands after the interpreter ran. */
@@ -133,7 +164,9 @@ export function decode(dtype: DType, bytes: Uint8Array): number[] {
     case 'float16':
       return [...new Float16Array(buffer)];
     case 'bfloat16':
-      return [...new Float32Array(Uint32Array.from(new Uint16Array(buffer), (b) => b << 16).buffer)];
+      return [
+        ...new Float32Array(Uint32Array.from(new Uint16Array(buffer), (b) => b << 16).buffer),
+      ];
     case 'int32':
       return [...new Int32Array(buffer)];
     case 'uint32':

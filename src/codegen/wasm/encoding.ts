@@ -8,9 +8,13 @@ import { invariant } from '../../core/errors.ts';
 
 export type Code = readonly (number | Code)[];
 
+/** The one-byte encodings, shared: most immediates are small. */
+const shortLebs = Array.from({ length: 128 }, (_, value) => [value]);
+
 /** Unsigned LEB128 of an integer in [0, 2^53) or of a bigint in [0, 2^64). */
-export function unsignedLeb(value: number | bigint): number[] {
-  if (typeof value === 'number' && value >= 0 && value < 128) return [value];
+export function unsignedLeb(value: number | bigint): readonly number[] {
+  const known = typeof value === 'number' ? shortLebs[value] : undefined;
+  if (known) return known;
   let rest = BigInt(value);
   invariant(rest >= 0n, () => `unsignedLeb: negative value ${value}`);
   const bytes: number[] = [];
@@ -96,7 +100,8 @@ export function flatten(code: Code): number[] {
   return bytes;
 }
 
-function append(bytes: number[], code: Code): void {
+/** Pushes all bytes of a rope. */
+export function append(bytes: number[], code: Code): void {
   for (const part of code) {
     if (typeof part === 'number') bytes.push(part);
     else append(bytes, part);

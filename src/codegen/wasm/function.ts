@@ -6,14 +6,16 @@
 
 import { invariant } from '../../core/errors.ts';
 import type { Code } from './encoding.ts';
-import { flatten, unsignedLeb, vectorBytes } from './encoding.ts';
+import { append, flatten, unsignedLeb, vectorBytes } from './encoding.ts';
 import type { AtomicRmw, ValueType } from './opcodes.ts';
-import { atomicRmw, control, memory, simd, valueTypes } from './opcodes.ts';
-import * as opcodes from './opcodes.ts';
+import { atomicRmw, control, memory, valueTypes } from './opcodes.ts';
 import type { AddressType } from './pointer.ts';
 import { laneBits, pointer, pointerConstant, Ptr } from './pointer.ts';
 import { F32, F64, I32, I64, Value, type Var } from './scalars.ts';
-import { F32x4, F64x2, I8x16, I16x8, I32x4, I64x2, type Vector } from './vectors.ts';
+import * as opcodes from './simd-opcodes.ts';
+import { simd } from './simd-opcodes.ts';
+import type { Vector } from './vector-bases.ts';
+import { F32x4, F64x2, I8x16, I16x8, I32x4, I64x2 } from './vectors.ts';
 
 /** The value classes by the name that signatures and local declarations use. */
 export interface Kinds {
@@ -339,8 +341,7 @@ export class FunctionBuilder {
   }
 
   private emit(code: Code): void {
-    // Pushed one by one: a spread of a long body would overflow the stack.
-    for (const byte of flatten(code)) this.body.push(byte);
+    append(this.body, code);
   }
   private enter(): Label {
     this.depth++;

@@ -18,7 +18,8 @@ import {
   memory,
 } from './opcodes.ts';
 import { F32, F64, I32, I64, Value } from './scalars.ts';
-import { F32x4, F64x2, I8x16, I16x8, I32x4, I64x2, type Vector } from './vectors.ts';
+import type { Vector } from './vector-bases.ts';
+import { F32x4, F64x2, I8x16, I16x8, I32x4, I64x2 } from './vectors.ts';
 
 export type AddressType = 'i32' | 'i64';
 

@@ -32,8 +32,8 @@ export function cumsumKernel(
         const lane = f.local('i32');
         const i = f.local('i32');
         f.forRange(lane, begin, end, 1, () => {
-          const first = lane.divU(inner).mul(length * inner).add(lane.remU(inner));
-          const start = f.let(f.stride(first, 4));
+          const block = lane.divU(inner).mul(length * inner);
+          const start = f.let(f.stride(block.add(lane.remU(inner)), 4));
           const from = f.local('ptr', x.add(start));
           const to = f.local('ptr', out.add(start));
           if (type === 'f32') {

@@ -17,7 +17,7 @@ export function matrixLayout(
   columnStride: number,
 ): MatrixLayout | undefined {
   if (columnStride === 1 || columns <= 1) {
-    if (rows <= 1) return { trans: false, ld: Math.max(1, columns) };
+    if (rows <= 1 || columns === 0) return { trans: false, ld: Math.max(1, columns) };
     if (rowStride >= Math.max(1, columns)) return { trans: false, ld: rowStride };
   }
   if (rowStride === 1 || rows <= 1) {

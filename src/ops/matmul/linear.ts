@@ -6,8 +6,9 @@ import type { Op, Operand } from '../../ir/op.ts';
 import { apply1 } from '../../tensor/apply.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { add } from '../arithmetic.ts';
-import { cast, reshape } from '../broadcast.ts';
+import { cast } from '../broadcast.ts';
 import { floats, present, routineOp } from '../define.ts';
+import { requireFloat32 } from '../float32.ts';
 import { acceptsMatrix, gemmCall } from './gemm-layout.ts';
 import { type NoParams, asRows, checkProduct, matmul, matmulFlops, swapLast } from './matmul.ts';
 
@@ -25,6 +26,7 @@ export const linearOp: Op<Tensor, NoParams> = routineOp<
   traits: { class: 'matmul', remat: 'costly' },
   infer: (inputs) => {
     const [x, weight] = [present(inputs[0]), present(inputs[1])];
+    requireFloat32('linear', inputs);
     if (weight.shape.length !== 2 || x.shape.length === 0 || x.shape.at(-1) !== weight.shape[1]) {
       throw new ShapeError(
         `linear: the weight must be [out, in] with in equal to axis -1 of x (got x ${formatShape(x.shape)}, ` +
@@ -68,7 +70,6 @@ export const linearOp: Op<Tensor, NoParams> = routineOp<
   samples: [
     { label: 'matrix', inputs: [floats([5, 7]), floats([3, 7])], params: {} },
     { label: 'batch', inputs: [floats([2, 3, 7]), floats([5, 7])], params: {} },
-    { label: 'vector', inputs: [floats([7]), floats([3, 7])], params: {} },
   ],
 });
 
@@ -91,7 +92,7 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     return cast(linear(wide(x), wide(weight), bias && wide(bias)), x.dtype);
   }
   const product = apply1(linearOp, [x, weight], {});
-  return bias ? add(product, reshape(bias, [bias.size])) : product;
+  return bias ? add(product, bias) : product;
 }
 
 /** A vector as a row. */

@@ -1,15 +1,15 @@
 /** Products that are added to something: torch.addmm, and its in-place form for accumulating gradients. */
 
-import { DTypeError, ShapeError, invariant } from '../../core/errors.ts';
+import { ShapeError, invariant } from '../../core/errors.ts';
 import { broadcastShapes, formatShape, sameShape } from '../../core/shape.ts';
-import { formatAval } from '../../ir/aval.ts';
 import type { Op } from '../../ir/op.ts';
 import { adoptInPlace, apply1 } from '../../tensor/apply.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { add, mul } from '../arithmetic.ts';
 import { floats, present, routineOp } from '../define.ts';
+import { requireFloat32 } from '../float32.ts';
 import { acceptsMatrix, gemmCall, matrixLayout } from './gemm-layout.ts';
-import { checkProduct, matmul, matmulFlops, productSaves, swapLast } from './matmul.ts';
+import { matmul, matmulFlops, productSaves, swapLast } from './matmul.ts';
 
 export type AddmmParams = { readonly alpha: number; readonly beta: number };
 
@@ -23,6 +23,7 @@ export const addmmInPlaceOp: Op<Tensor, AddmmParams> = routineOp<
   args: ['c', 'a', 'b'],
   traits: { class: 'matmul', remat: 'costly', updates: [{ input: 0, out: 0 }] },
   infer: (inputs) => {
+    requireFloat32('addmmInPlace', inputs);
     const [c, a, b] = [present(inputs[0]), present(inputs[1]), present(inputs[2])];
     const fits =
       c.shape.length === 2 &&
@@ -103,12 +104,6 @@ export interface AddmmOptions {
  * float32. Returns c. Throws ShapeError when they do not fit, DTypeError for another dtype.
  */
 export function addmmInPlace(c: Tensor, a: Tensor, b: Tensor, options: AddmmOptions = {}): Tensor {
-  checkProduct('addmmInPlace', a, b);
-  if (c.dtype !== 'float32' || a.dtype !== 'float32') {
-    throw new DTypeError(
-      `addmmInPlace: wants float32 (got c ${formatAval(c)}, a ${formatAval(a)}). Cast the operands, or use matmulAdd.`,
-    );
-  }
   const { alpha = 1, beta = 1 } = options;
   return adoptInPlace(c, apply1(addmmInPlaceOp, [c, a, b], { alpha, beta }));
 }

@@ -4,7 +4,13 @@
  */
 
 import { DTypeError, ShapeError, invariant } from '../../core/errors.ts';
-import { broadcastShapes, broadcastStrides, contiguousStrides, formatShape, numElements } from '../../core/shape.ts';
+import {
+  broadcastShapes,
+  broadcastStrides,
+  contiguousStrides,
+  formatShape,
+  numElements,
+} from '../../core/shape.ts';
 import type { Shape } from '../../core/shape.ts';
 import { type Aval, formatAval } from '../../ir/aval.ts';
 import type { Op, ReferenceArray } from '../../ir/op.ts';
@@ -12,6 +18,7 @@ import { apply1 } from '../../tensor/apply.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { cast, reshape, sumTo } from '../broadcast.ts';
 import { floats, present, requireFloat, routineOp } from '../define.ts';
+import { requireFloat32 } from '../float32.ts';
 import { transpose } from '../views.ts';
 import { acceptsMatrix, gemmCall } from './gemm-layout.ts';
 
@@ -24,6 +31,7 @@ export const matmulOp: Op<Tensor, NoParams> = routineOp<NoParams, readonly ['a',
   traits: { class: 'matmul', remat: 'costly' },
   infer: (inputs) => {
     const [a, b] = [present(inputs[0]), present(inputs[1])];
+    requireFloat32('matmul', inputs);
     checkInner('matmul', a, b);
     const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
     return [{ shape: [...batch, a.shape.at(-2) ?? 1, b.shape.at(-1) ?? 1], dtype: 'float32' }];
@@ -48,7 +56,14 @@ export const matmulOp: Op<Tensor, NoParams> = routineOp<NoParams, readonly ['a',
     wgsl: { none: 'the kernel is written for processors' },
     reference: ([a, b], [out], avals) => {
       const [avalA, avalB, avalC] = [avals.inputs[0], avals.inputs[1], avals.outputs[0]];
-      referenceProduct(present(a), present(avalA), present(b), present(avalB), present(out), present(avalC));
+      referenceProduct(
+        present(a),
+        present(avalA),
+        present(b),
+        present(avalB),
+        present(out),
+        present(avalC),
+      );
     },
   },
   samples: [

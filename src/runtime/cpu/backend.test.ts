@@ -39,7 +39,13 @@ function routine(
 }
 
 /** out[i] = in[i] * factor + addend for n elements; slots: in, out, n, factor, addend. */
-function scaleAdd(n: number, factor: number, addend = 0, units?: number, memory64 = false): Lowered {
+function scaleAdd(
+  n: number,
+  factor: number,
+  addend = 0,
+  units?: number,
+  memory64 = false,
+): Lowered {
   return routine(
     'scaleAdd',
     2,
@@ -259,6 +265,37 @@ for (const threads of [1, 3]) {
       backend.allocator.free(x);
     });
 
+    it('loses no launch, whether its threads are awake, asleep or just falling asleep', async () => {
+      const count = routine('count', 1, (f, k) => {
+        const own = f.let(k.ptr(0).at(k.thread, 4));
+        f.store(own, own.i32().add(1));
+      });
+      const counts = backend.allocator.alloc(64, 'temporary');
+      backend.fillZero(at(counts), 64);
+      const kernel = backend.prepare(count);
+      const slots = [{ slot: 0, byteOffset: 0 }];
+      const step = { executable: kernel, scalars: [], operands: slots, label: 'count' };
+      const program = backend.createProgram(new Array(7).fill(step));
+      let launches = 0;
+      for (let round = 0; round < 600; round++) {
+        // Around the time that a thread looks before it sleeps (80 us).
+        const until = performance.now() + (round % 12) * 0.015;
+        while (performance.now() < until);
+        if (round % 100 === 99) await new Promise((resolve) => setTimeout(resolve, 2));
+        if (round % 3 === 0) {
+          program.run([counts]);
+          launches += 7;
+        } else {
+          backend.launch(kernel, [], [at(counts)]);
+          launches++;
+        }
+      }
+      program.dispose();
+      const seen = [...new Int32Array(backend.read(at(counts), threads * 4).buffer)];
+      assert.deepEqual(seen, new Array(threads).fill(launches));
+      backend.allocator.free(counts);
+    });
+
     it('sees memory that was added after the threads began', () => {
       const before = backend.allocator.stats().reserved;
       const bytes = before + 2 ** 20;
@@ -349,6 +386,44 @@ describe('CPU backend', () => {
     backend.dispose();
   });
 
+  it('reaches past 4 GiB when that is asked for', async () => {
+    const backend = await started({ threads: 2, maximumBytes: 6 * 2 ** 30 });
+    const n = 3000;
+    const large = backend.allocator.alloc(5 * 2 ** 30, 'temporary');
+    const x = floats(backend, range(n));
+    assert.ok(x.address > 2 ** 32);
+    backend.launch(backend.prepare(scaleAdd(n, 2, 1, 2, true)), [], [at(x), at(x)]);
+    assert.deepEqual(
+      read(backend, x, n),
+      range(n).map((i) => 2 * i + 1),
+    );
+    const last = at(large, large.bytes - 8);
+    backend.write(last, Uint8Array.of(1, 2, 3));
+    assert.deepEqual([...backend.read(last, 4)], [1, 2, 3, 0]);
+    backend.dispose();
+  });
+
+  it('gives free pages back when trimmed, where the system can', (t) => {
+    const backend = new CpuBackend({ threads: 1 });
+    if (process.platform !== 'linux' || !backend.info.matmul?.includes('lib')) {
+      backend.dispose();
+      return t.skip('koffi or madvise is not there');
+    }
+    const bytes = 2 ** 28;
+    const kept = floats(backend, range(100_000));
+    const block = backend.allocator.alloc(bytes, 'temporary');
+    backend.write(at(block), new Uint8Array(bytes).fill(1));
+    backend.allocator.free(block);
+    const before = process.memoryUsage.rss();
+    backend.allocator.trim();
+    assert.ok(process.memoryUsage.rss() < before - bytes / 2, 'the pages are still there');
+    assert.deepEqual(read(backend, kept, 100_000), range(100_000));
+    const again = backend.allocator.alloc(bytes, 'temporary');
+    backend.write(at(again, bytes - 4), Uint8Array.of(1, 2, 3, 4));
+    assert.deepEqual([...backend.read(at(again, bytes - 4), 4)], [1, 2, 3, 4]);
+    backend.dispose();
+  });
+
   it('checks its options', () => {
     assert.throws(() => new CpuBackend({ threads: 0 }), /threads is out of range \(got 0\)/);
     assert.throws(() => new CpuBackend({ threads: 1.5 }), /got 1\.5/);
@@ -359,7 +434,8 @@ describe('CPU backend', () => {
     backend.allocator.alloc(2 ** 26, 'parameter');
     assert.throws(() => backend.allocator.alloc(2 ** 26, 'activation'), {
       name: 'OutOfMemoryError',
-      message: /64\.0 MiB asked, 64\.0 MiB live: parameter 64\.0 MiB, the 32-bit WebAssembly memory/,
+      message:
+        /64\.0 MiB asked, 64\.0 MiB live: parameter 64\.0 MiB, the 32-bit WebAssembly memory/,
     });
     backend.dispose();
   });

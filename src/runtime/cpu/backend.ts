@@ -4,13 +4,13 @@
  */
 
 import { wasmFeatures } from '../../codegen/wasm/features.ts';
-import { generateKernel } from './kernel-bytes.ts';
+import { generateKernel } from '../../codegen/wasm/kernel/generate.ts';
 import { readEnv } from '../../core/env.ts';
 import { ArgumentError, invariant, UnsupportedError } from '../../core/errors.ts';
 import { kernelKey } from '../../ir/kernel.ts';
 import type { GemmCall, WasmRoutine } from '../../ir/op.ts';
 import { alignBytes, type Allocator } from '../allocator.ts';
-import type { Backend, BlockRef, Lowered, Program, ProgramStep } from '../backend.ts';
+import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
 import { type Chunk, Heap } from '../heap.ts';
 import { HeapAllocator } from '../heap-allocator.ts';
 import { copyModule, lineBytes, zeroModule } from './builtin-codes.ts';
@@ -20,15 +20,18 @@ import {
   type Code,
   type CpuExecutable,
   kernelThreads,
+  wakingCost,
   RecentCache,
-  storeScalar,
+  slotCount,
+  storeValues,
 } from './executable.ts';
-import { encodeGemm, gemmThreads } from './gemm-call.ts';
+import { encodeGemm, gemmThreads, gemmWork, wakingWork } from './gemm-call.ts';
 import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
 import { SharedMemory, storeAddress } from './memory.ts';
+import { pageRelease } from './page-release.ts';
 import { availableThreads, hasWorkers } from './platform.ts';
-import { CpuProgram, type SlotPatch } from './program.ts';
-import { type CodeStep, encodeProgram } from './program-code.ts';
+import { CpuProgram, layOutProgram, programArgsBytes } from './program.ts';
+import { encodeProgram } from './program-code.ts';
 import { ThreadPool } from './thread-pool.ts';
 
 export interface CpuBackendOptions {
@@ -36,7 +39,7 @@ export interface CpuBackendOptions {
   readonly threads?: number;
   /** Default: RETUNE_MATMUL, or 'auto': BLAS when one is found. */
   readonly matmul?: MatmulKind;
-  /** 64-bit addresses, for more than 4 GiB. Default false. */
+  /** 64-bit addresses, for more than 4 GiB. Default: whether maximumBytes asks for more. */
   readonly memory64?: boolean;
   /** Most bytes of memory. Default: 4 GiB, or 16 GiB with memory64. */
   readonly maximumBytes?: number;
@@ -46,11 +49,14 @@ export interface CpuBackendOptions {
 
 const gibibyte = 2 ** 30;
 
+/** An executable without scratch memory and fixed values. */
+const plain = { scratchBytes: 0, values: [] } as const;
+
 /** Bytes from which filling and copying is worth a second thread. */
 const parallelBytes = 2 ** 19;
 
-/** Bytes of cached free memory below which `fillZero` does not bother the threads. */
-const smallFill = 4096;
+/** Bytes up to which `fillZero` does not run a kernel. */
+const smallFill = 256;
 
 export class CpuBackend implements Backend {
   readonly name = 'cpu';
@@ -70,11 +76,11 @@ export class CpuBackend implements Backend {
   #scratch: Chunk | undefined;
 
   constructor(options: CpuBackendOptions = {}) {
-    const memory64 = options.memory64 ?? false;
+    const memory64 = options.memory64 ?? (options.maximumBytes ?? 0) > 4 * gibibyte;
     const features = wasmFeatures();
     if (memory64 && !features.memory64) {
       throw new UnsupportedError(
-        'createCpuBackend: this engine has no 64-bit WebAssembly memory. Leave memory64 off.',
+        'createCpuBackend: this engine has no 64-bit WebAssembly memory. Leave memory64 off and ask for at most 4 GiB.',
       );
     }
     const most = memory64 ? 16 * gibibyte : 4 * gibibyte;
@@ -93,6 +99,7 @@ export class CpuBackend implements Backend {
     this.allocator = new HeapAllocator({
       heap: this.#heap,
       limitName: memory64 ? 'the WebAssembly memory' : 'the 32-bit WebAssembly memory',
+      release: pageRelease(memory),
     });
     this.#pool = new ThreadPool(memory, threads, () => void this.#matrixMultiply());
     this.#store = new CodeStore(memory, this.#heap, threads - 1);
@@ -142,33 +149,30 @@ export class CpuBackend implements Backend {
     storeAddress(this.#words, 0, address);
     storeAddress(this.#words, 2, bytes);
     this.#words[4] = Math.ceil(bytes / lineBytes);
-    this.#pool.run(
-      code.id,
-      launchArgsStart,
-      byteThreads(bytes, this.#pool.threads),
-      () => 'fillZero',
-    );
+    const threads = byteThreads(bytes, this.#pool.threads);
+    this.#pool.run(code.id, launchArgsStart, { threads, wakes: false }, () => 'fillZero');
   }
 
   prepare(lowered: Lowered): CpuExecutable {
     if (lowered.kind === 'routine') return this.#prepareRoutine(lowered);
     const { spec } = lowered;
     const key = kernelKey(spec);
-    return this.#executable(key, () => ({
-      operands: spec.operands,
-      code: this.#code(key, 'module', () => generateKernel(spec, this.#features).bytes),
-      threads: kernelThreads(spec, this.#pool.threads),
-      scalars: spec.scalars,
-      scratchBytes: 0,
-      values: [],
-    }));
+    return this.#executable(key, () => {
+      const kernel = generateKernel(spec, this.#features);
+      let bytes: Uint8Array | undefined = kernel.bytes;
+      const code = this.#code(key, 'module', () => {
+        const first = bytes ?? generateKernel(spec, this.#features).bytes;
+        bytes = undefined;
+        return first;
+      });
+      const threads = kernelThreads(kernel, this.#pool.threads);
+      const wakes = kernel.cost >= wakingCost;
+      return { operands: spec.operands, code, threads, wakes, scalars: spec.scalars, ...plain };
+    });
   }
 
-  launch(
-    executable: CpuExecutable,
-    scalars: readonly number[],
-    operands: readonly BlockRef[],
-  ): void {
+  launch(prepared: Executable, scalars: readonly number[], operands: readonly BlockRef[]): void {
+    const executable = prepared as CpuExecutable;
     const { code } = executable;
     if (code.id < 0) this.#register(code);
     const words = this.#words;
@@ -183,60 +187,45 @@ export class CpuBackend implements Backend {
       const { block, byteOffset } = operands[i]!;
       storeAddress(words, 2 * i, block.address + byteOffset);
     }
-    this.#storeValues(executable, scalars, words, this.#floats, 0);
+    storeValues(executable, scalars, words, this.#floats, 0);
     if (executable.scratchBytes > 0) {
       storeAddress(words, 2 * count, this.#scratchFor(executable.scratchBytes));
     }
     this.#pool.run(
       code.id,
       launchArgsStart,
-      executable.threads,
+      executable,
       () => `launch: kernel ${executable.key.slice(0, 200)} failed`,
     );
   }
 
   createProgram(steps: readonly ProgramStep[]): Program {
     const executables = steps.map((step) => this.#stepExecutable(step));
-    const starts: number[] = [];
-    let slots = 0;
-    for (const executable of executables) {
-      starts.push(slots);
-      // Arguments of two steps never share a cache line.
-      slots += alignBytes(slotCount(executable) * 8) / 8;
-      if (executable.scratchBytes > 0) this.#scratchFor(executable.scratchBytes);
+    for (const { scratchBytes } of executables) {
+      if (scratchBytes > 0) this.#scratchFor(scratchBytes);
     }
-    const args = this.#heap.alloc(alignBytes(Math.max(slots, 1) * 8));
-    invariant(args, () => `createProgram: no memory for ${slots} argument slots`);
-    const words = this.#memory.words(args.address, slots * 2);
-    const floats = new Float32Array(this.#memory.buffer, args.address, slots * 2);
-    const patches: SlotPatch[][] = [];
-    const scratchWords: number[] = [];
-    const codeSteps: CodeStep[] = [];
-    steps.forEach((step, i) => {
-      const executable = executables[i]!;
-      const start = 2 * starts[i]!;
-      step.operands.forEach(({ slot, byteOffset }, operand) => {
-        while (patches.length <= slot) patches.push([]);
-        patches[slot]!.push({ word: start + 2 * operand, byteOffset });
-      });
-      this.#storeValues(executable, step.scalars, words, floats, starts[i]!);
-      if (executable.scratchBytes > 0) scratchWords.push(start + 2 * executable.operands);
-      const { code, threads } = executable;
+    const size = programArgsBytes(executables);
+    const args = this.#heap.alloc(size);
+    invariant(args, () => `createProgram: no memory for ${size} bytes of arguments`);
+    // While a code is pinned it keeps its number, which goes into the steps.
+    for (const { code } of executables) {
       if (code.id < 0) this.#register(code);
       code.pins++;
-      codeSteps.push({ code: code.id, args: args.address + start * 4, threads });
-    });
-    const id = this.#store.add('program', encodeProgram(codeSteps));
+    }
+    const layout = layOutProgram(steps, executables, args, this.#memory);
+    const id = this.#store.add('program', encodeProgram(layout.codeSteps));
     this.#pool.load(id);
-    const threads = Math.max(1, ...codeSteps.map((step) => step.threads));
+    const crew = {
+      threads: layout.codeSteps.reduce((most, step) => Math.max(most, step.threads), 1),
+      wakes: true,
+    };
     return new CpuProgram({
+      ...layout,
       steps,
       memory: this.#memory,
       args,
-      patches,
-      scratchWords,
       scratch: () => this.#scratch?.address ?? 0,
-      execute: (describe, stepDone) => this.#pool.run(id, 0, threads, describe, stepDone),
+      execute: (describe, stepDone) => this.#pool.run(id, 0, crew, describe, stepDone),
       release: () => {
         this.#store.remove(id);
         this.#pool.catchUp();
@@ -277,6 +266,7 @@ export class CpuBackend implements Backend {
         operands,
         code: this.#code(routine.key, 'module', routine.build),
         threads,
+        wakes: true,
         scalars: [],
         scratchBytes: alignBytes(scratchBytes),
         values,
@@ -291,9 +281,9 @@ export class CpuBackend implements Backend {
       operands,
       code: this.#code(key, 'gemm', () => bytes),
       threads: gemmThreads(call, this.#pool.threads),
+      wakes: gemmWork(call) >= wakingWork,
       scalars: [],
-      scratchBytes: 0,
-      values: [],
+      ...plain,
     }));
   }
 
@@ -313,6 +303,7 @@ export class CpuBackend implements Backend {
       operands: 2,
       code: this.#builtin('copy', () => copyModule(this.#features.memory64)),
       threads: byteThreads(copyBytes, this.#pool.threads),
+      wakes: false,
       scalars: [],
       scratchBytes: 0,
       values: [
@@ -320,23 +311,6 @@ export class CpuBackend implements Backend {
         { type: 'i32', value: Math.ceil(copyBytes / lineBytes) },
       ],
     };
-  }
-
-  /** Scalars and fixed values, into the slots after operands and scratch. */
-  #storeValues(
-    executable: CpuExecutable,
-    scalars: readonly number[],
-    words: Int32Array,
-    floats: Float32Array,
-    firstSlot: number,
-  ): void {
-    let slot = firstSlot + executable.operands + (executable.scratchBytes > 0 ? 1 : 0);
-    const types = executable.scalars;
-    for (let i = 0; i < types.length; i++) {
-      storeScalar(words, floats, slot++, types[i]!, scalars[i]!);
-    }
-    for (const { type, value } of executable.values)
-      storeScalar(words, floats, slot++, type, value);
   }
 
   /** Address of scratch memory for all threads: `bytes` for thread 0, then for thread 1, ... */
@@ -401,11 +375,6 @@ function threadCount(asked: number | undefined): number {
 
 function byteThreads(bytes: number, threads: number): number {
   return Math.max(1, Math.min(threads, Math.floor(bytes / parallelBytes)));
-}
-
-function slotCount(executable: CpuExecutable): number {
-  const { operands, scratchBytes, scalars, values } = executable;
-  return operands + (scratchBytes > 0 ? 1 : 0) + scalars.length + values.length;
 }
 
 function checkRange(who: string, { block, byteOffset }: BlockRef, bytes: number): void {

@@ -30,8 +30,24 @@ export type Sgemm = (
   ldc: number,
 ) => void;
 
+/** y = alpha op(A) x + beta y for a row-major A of `rows` rows as stored. */
+export type Sgemv = (
+  trans: boolean,
+  rows: number,
+  columns: number,
+  alpha: number,
+  a: number,
+  lda: number,
+  x: number,
+  stepX: number,
+  beta: number,
+  y: number,
+  stepY: number,
+) => void;
+
 export interface BoundBlas {
   readonly sgemm: Sgemm;
+  readonly sgemv: Sgemv;
   /** Machine address of the first byte of the shared memory. */
   readonly base: number;
 }
@@ -92,9 +108,9 @@ export function findBlas(scratch: Float32Array, path?: string): BlasLibrary | un
 export function bindBlas(path: string, buffer: SharedArrayBuffer): BoundBlas {
   const koffi = loadKoffi();
   if (koffi === undefined) throw new UnsupportedError('bindBlas: the package koffi is gone.');
-  const { lib, vendor, sgemm } = openLibrary(koffi, path);
+  const { lib, vendor, sgemm, sgemv } = openLibrary(koffi, path);
   vendor.limitThreads(lib);
-  return { sgemm, base: Number(koffi.address(new Uint8Array(buffer))) };
+  return { sgemm, sgemv, base: Number(koffi.address(new Uint8Array(buffer))) };
 }
 
 // The part of koffi that is used here.
@@ -169,6 +185,21 @@ const sgemmTypes = [
   'int',
 ];
 
+const sgemvTypes = [
+  'int',
+  'int',
+  'int',
+  'int',
+  'float',
+  'void *',
+  'int',
+  'void *',
+  'int',
+  'float',
+  'void *',
+  'int',
+];
+
 function loadKoffi(): Koffi | undefined {
   return requirePackage('koffi') as Koffi | undefined;
 }
@@ -195,7 +226,12 @@ function openLibrary(koffi: Koffi, path: string) {
       ldc,
     );
   };
-  return { lib, vendor, sgemm };
+  const callVector = lib.func('cblas_sgemv', 'void', sgemvTypes);
+  const sgemv: Sgemv = (trans, rows, columns, alpha, a, lda, x, stepX, beta, y, stepY) => {
+    const op = trans ? transpose : noTranspose;
+    callVector(rowMajor, op, rows, columns, alpha, a, lda, x, stepX, beta, y, stepY);
+  };
+  return { lib, vendor, sgemm, sgemv };
 }
 
 function hasSymbol(lib: Library, name: string): boolean {

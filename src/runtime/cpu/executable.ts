@@ -1,7 +1,6 @@
 /** Codes and executables of the CPU backend, and how many threads each is worth. */
 
 import type { ComputeType } from '../../ir/expr.ts';
-import type { KernelSpec } from '../../ir/kernel.ts';
 import type { Executable } from '../backend.ts';
 import type { CodeKind } from './code-store.ts';
 import { storeAddress } from './memory.ts';
@@ -18,8 +17,10 @@ export interface Code {
 
 export interface CpuExecutable extends Executable {
   readonly code: Code;
-  /** Most threads that are worth waking. */
+  /** Most threads that it keeps busy. */
   readonly threads: number;
+  /** Whether it is worth waking threads that sleep. */
+  readonly wakes: boolean;
   /** Types of the run-time scalars. */
   readonly scalars: readonly ComputeType[];
   /** Bytes of scratch per thread; its slot comes after the operands when not 0. */
@@ -28,23 +29,42 @@ export interface CpuExecutable extends Executable {
   readonly values: readonly { readonly type: ComputeType; readonly value: number }[];
 }
 
-/** Points of a kernel's space from which a second thread is worth waking, and for each further. */
-const parallelPoints = 16384;
+/** Vector instructions that are worth a thread which is awake: some microseconds. */
+const parallelCost = 8192;
 
-/** Threads that a kernel keeps busy: by its size, and never more than there are kept points. */
-export function kernelThreads(spec: KernelSpec, threads: number): number {
-  let points = 1;
-  let kept = 1;
-  spec.space.forEach((size, axis) => {
-    points *= size;
-    if (!spec.reduced.includes(axis)) kept *= size;
-  });
-  if (points < parallelPoints) return 1;
-  return Math.max(1, Math.min(threads, kept, Math.floor((2 * points) / parallelPoints)));
+/** Vector instructions that are worth waking a thread: about 0.1 ms. */
+export const wakingCost = 400_000;
+
+/** Threads that a generated kernel keeps busy, at most `threads`. */
+export function kernelThreads(
+  { units, cost }: { readonly units: number; readonly cost: number },
+  threads: number,
+): number {
+  return Math.max(1, Math.min(threads, units, Math.floor(cost / parallelCost)));
 }
 
-/** Writes a scalar into a slot: a float32 into its low 4 bytes, an integer into both halves. */
-export function storeScalar(
+/** Argument slots of an executable: operands, scratch, scalars, fixed values. */
+export function slotCount({ operands, scratchBytes, scalars, values }: CpuExecutable): number {
+  return operands + (scratchBytes > 0 ? 1 : 0) + scalars.length + values.length;
+}
+
+/** Writes run-time scalars and fixed values into their slots; the arguments begin at `firstSlot`. */
+export function storeValues(
+  { operands, scratchBytes, scalars: types, values }: CpuExecutable,
+  scalars: readonly number[],
+  words: Int32Array,
+  floats: Float32Array,
+  firstSlot: number,
+): void {
+  let slot = firstSlot + operands + (scratchBytes > 0 ? 1 : 0);
+  for (let i = 0; i < types.length; i++) {
+    storeScalar(words, floats, slot++, types[i]!, scalars[i]!);
+  }
+  for (const { type, value } of values) storeScalar(words, floats, slot++, type, value);
+}
+
+/** A float32 goes into the low 4 bytes of its slot, an integer into both halves. */
+function storeScalar(
   words: Int32Array,
   floats: Float32Array,
   slot: number,

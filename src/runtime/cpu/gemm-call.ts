@@ -15,13 +15,20 @@ import type { ThreadCode } from './thread.ts';
 /** Rows or columns of C that are not divided between threads. */
 const granule = 16;
 
-/** Multiply-adds from which a second thread is worth waking. */
+/** Multiply-adds that are worth a thread which is awake: some microseconds. */
 const parallelWork = 2 ** 17;
+
+/** Multiply-adds that are worth waking a thread: about 0.1 ms. */
+export const wakingWork = 2 ** 22;
+
+export function gemmWork({ m, n, k, batches }: GemmCall): number {
+  return m * n * Math.max(k, 1) * batches.length;
+}
 
 /** Threads that this multiply keeps busy, at most `threads`. */
 export function gemmThreads(call: GemmCall, threads: number): number {
-  const { m, n, k, batches } = call;
-  const work = m * n * Math.max(k, 1) * batches.length;
+  const { m, n, batches } = call;
+  const work = gemmWork(call);
   if (work < 2 * parallelWork) return 1;
   const pieces = batches.length * Math.ceil(Math.max(m, n) / granule);
   return Math.max(1, Math.min(threads, pieces, Math.floor(work / parallelWork)));

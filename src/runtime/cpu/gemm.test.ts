@@ -171,6 +171,13 @@ const plain: Sizes = {
   gap: 0,
 };
 
+const bothWays = [
+  [false, false],
+  [false, true],
+  [true, false],
+  [true, true],
+] as const;
+
 function assertClose(actual: Float32Array, wanted: Float64Array, k: number): void {
   for (let i = 0; i < actual.length; i++) {
     if (Number.isNaN(wanted[i])) continue;
@@ -204,20 +211,40 @@ describe('matrix multiply', () => {
     fc.assert(
       fc.property(sizes, (shape) => {
         const arrays = makeCase(shape);
-        const [one, two, three] = backends.map((backend) => run(backend, lowered(arrays.call), arrays));
+        const [one, two, three] = backends.map((backend) =>
+          run(backend, lowered(arrays.call), arrays),
+        );
         assertClose(one!, expected(arrays), shape.k);
         assert.deepEqual(two, one);
         assert.deepEqual(three, one);
       }),
       { numRuns: 60 },
     );
-    for (const transA of [false, true]) {
-      for (const transB of [false, true]) {
-        const arrays = makeCase({ ...plain, transA, transB });
-        const [one, two, three] = backends.map((backend) => run(backend, lowered(arrays.call), arrays));
-        assertClose(one!, expected(arrays), plain.k);
-        assert.deepEqual(two, one);
-        assert.deepEqual(three, one);
+    for (const [transA, transB] of bothWays) {
+      const arrays = makeCase({ ...plain, transA, transB });
+      const [one, two, three] = backends.map((backend) =>
+        run(backend, lowered(arrays.call), arrays),
+      );
+      assertClose(one!, expected(arrays), plain.k);
+      assert.deepEqual(two, one);
+      assert.deepEqual(three, one);
+    }
+  });
+
+  it('is right for single rows and columns', () => {
+    for (const backend of blas ? [...backends, blas] : backends) {
+      for (const [m, n, k] of [
+        [1, 700, 300],
+        [700, 1, 300],
+        [1, 1, 50],
+        [5, 2000, 400],
+      ] as const) {
+        for (const [transA, transB] of bothWays) {
+          for (const beta of [0, 0.5]) {
+            const arrays = makeCase({ ...plain, m, n, k, transA, transB, beta, gap: 3 });
+            assertClose(run(backend, lowered(arrays.call), arrays), expected(arrays), k);
+          }
+        }
       }
     }
   });
@@ -232,8 +259,8 @@ describe('matrix multiply', () => {
       }),
       { numRuns: 60 },
     );
-    for (const transA of [false, true]) {
-      const arrays = makeCase({ ...plain, transA, transB: !transA });
+    for (const [transA, transB] of bothWays) {
+      const arrays = makeCase({ ...plain, transA, transB });
       assertClose(run(backend, lowered(arrays.call), arrays), expected(arrays), plain.k);
     }
   });

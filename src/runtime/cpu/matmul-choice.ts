@@ -1,6 +1,6 @@
 /** The choice between the host's BLAS and the generated multiply, made once on the main thread. */
 
-import { emitGemm } from '../../codegen/wasm/gemm/gemm.ts';
+import { compileGemm } from '../../codegen/wasm/gemm/choose.ts';
 import { gemmScratchBytes } from '../../codegen/wasm/gemm/blocking.ts';
 import { readEnv } from '../../core/env.ts';
 import { ArgumentError, invariant, UnsupportedError } from '../../core/errors.ts';
@@ -45,23 +45,23 @@ export function setUpMatmul(
     publish({ kind: 'blas', path: blas.path }, heap, memory);
     return { kind: 'blas', description: `${blas.name} (${blas.path})` };
   }
-  const module = emitGemm({
+  const { bytes, blocking } = compileGemm({
     address: memory.memory64 ? 'i64' : 'i32',
     relaxed: options.relaxedSimd,
   });
-  const scratchBytes = alignBytes(gemmScratchBytes());
+  const scratchBytes = alignBytes(gemmScratchBytes(blocking));
   publish(
     {
       kind: 'wasm',
-      address: place(module, heap, memory),
-      bytes: module.length,
+      address: place(bytes, heap, memory),
+      bytes: bytes.length,
       scratch: take(scratchBytes * options.threads, heap),
       scratchBytes,
     },
     heap,
     memory,
   );
-  return { kind: 'wasm', description: 'WebAssembly' };
+  return { kind: 'wasm', description: `WebAssembly, tile ${blocking.mr} x ${blocking.nr}` };
 }
 
 function searchBlas(

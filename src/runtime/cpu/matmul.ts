@@ -57,10 +57,35 @@ export function threadMatmul(memory: SharedMemory, thread: number): ThreadMatmul
   return setup.kind === 'blas' ? blasMatmul(setup.path, memory) : wasmMatmul(setup, memory, thread);
 }
 
+/** Rows of C up to which OpenBLAS does better on slices of B that its small-product kernels take. */
+const fewRows = 8;
+
+/** Multiply-adds that those kernels take. */
+const smallProduct = 1e6;
+
 function blasMatmul(path: string, memory: SharedMemory): ThreadMatmul {
-  const { sgemm, base } = bindBlas(path, memory.buffer);
+  const { sgemm, sgemv, base } = bindBlas(path, memory.buffer);
   const gemm: Gemm = (transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) => {
-    sgemm(transA, transB, m, n, k, alpha, base + a, lda, base + b, ldb, beta, base + c, ldc);
+    const [atA, atB, atC] = [base + a, base + b, base + c];
+    if (k === 0 || (m > fewRows && n > 1)) {
+      sgemm(transA, transB, m, n, k, alpha, atA, lda, atB, ldb, beta, atC, ldc);
+    } else if (m === 1) {
+      if (beta === 0) clear(memory, c, n, 1);
+      // A row of C: C^T = op(B)^T op(A)^T.
+      const [rows, columns] = transB ? [n, k] : [k, n];
+      sgemv(!transB, rows, columns, alpha, atB, ldb, atA, transA ? lda : 1, beta, atC, 1);
+    } else if (n === 1) {
+      if (beta === 0) clear(memory, c, m, ldc);
+      const [rows, columns] = transA ? [k, m] : [m, k];
+      sgemv(transA, rows, columns, alpha, atA, lda, atB, transB ? 1 : ldb, beta, atC, ldc);
+    } else {
+      const slice = transB ? Math.max(16, Math.floor(smallProduct / (m * k * 16)) * 16) : n;
+      for (let j = 0; j < n; j += slice) {
+        const columns = Math.min(slice, n - j);
+        const from = atB + 4 * j * ldb;
+        sgemm(transA, transB, m, columns, k, alpha, atA, lda, from, ldb, beta, atC + 4 * j, ldc);
+      }
+    }
   };
   type Narrow = (
     ...args: [
@@ -80,8 +105,21 @@ function blasMatmul(path: string, memory: SharedMemory): ThreadMatmul {
     ]
   ) => void;
   const narrow: Narrow = (transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) => {
-    const [atA, atB, atC] = [base + (a >>> 0), base + (b >>> 0), base + (c >>> 0)];
-    sgemm(transA !== 0, transB !== 0, m, n, k, alpha, atA, lda, atB, ldb, beta, atC, ldc);
+    gemm(
+      transA !== 0,
+      transB !== 0,
+      m,
+      n,
+      k,
+      alpha,
+      a >>> 0,
+      lda,
+      b >>> 0,
+      ldb,
+      beta,
+      c >>> 0,
+      ldc,
+    );
   };
   const wide = (
     transA: number,
@@ -115,6 +153,12 @@ function blasMatmul(path: string, memory: SharedMemory): ThreadMatmul {
     );
   };
   return { gemm, import: memory.memory64 ? wide : narrow };
+}
+
+/** Some libraries' sgemv multiplies what lies in y by beta even when that is 0. */
+function clear(memory: SharedMemory, address: number, count: number, step: number): void {
+  const floats = new Float32Array(memory.buffer, address, (count - 1) * step + 1);
+  for (let i = 0; i < count; i++) floats[i * step] = 0;
 }
 
 function wasmMatmul(

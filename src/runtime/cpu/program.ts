@@ -1,11 +1,13 @@
 /** Programs of the CPU backend, on the main thread: argument slots, and the runs. */
 
 import { ArgumentError, DisposedError, invariant } from '../../core/errors.ts';
-import type { Block } from '../allocator.ts';
+import { alignBytes, alignment, type Block } from '../allocator.ts';
 import type { Program, ProgramStep } from '../backend.ts';
 import type { Chunk } from '../heap.ts';
+import { type CpuExecutable, slotCount, storeValues } from './executable.ts';
 import type { Failure } from './failure.ts';
 import { type SharedMemory, storeAddress } from './memory.ts';
+import type { CodeStep } from './program-code.ts';
 
 /** A place in the argument slots that holds an address inside a block. */
 export interface SlotPatch {
@@ -14,15 +16,20 @@ export interface SlotPatch {
   readonly byteOffset: number;
 }
 
-export interface ProgramParts {
-  readonly steps: readonly ProgramStep[];
-  readonly memory: SharedMemory;
-  /** The argument slots of all steps. */
-  readonly args: Chunk;
+/** What a program's steps become in shared memory. */
+export interface ProgramLayout {
+  readonly codeSteps: readonly CodeStep[];
   /** Per slot of the blocks given to `run`: where its address is written. */
   readonly patches: readonly (readonly SlotPatch[])[];
   /** Words that hold the address of the scratch memory. */
   readonly scratchWords: readonly number[];
+}
+
+export interface ProgramParts extends ProgramLayout {
+  readonly steps: readonly ProgramStep[];
+  readonly memory: SharedMemory;
+  /** The argument slots of all steps. */
+  readonly args: Chunk;
   /** Address of the scratch memory now; it moves when it has to grow. */
   readonly scratch: () => number;
   readonly execute: (
@@ -30,6 +37,41 @@ export interface ProgramParts {
     stepDone?: (step: number) => void,
   ) => void;
   readonly release: () => void;
+}
+
+/** Bytes of argument slots that the steps need. */
+export function programArgsBytes(executables: readonly CpuExecutable[]): number {
+  const bytes = executables.reduce((sum, executable) => sum + argsBytes(executable), 0);
+  return Math.max(bytes, alignment);
+}
+
+/** Writes what does not change from run to run into `args`; the codes must be registered. */
+export function layOutProgram(
+  steps: readonly ProgramStep[],
+  executables: readonly CpuExecutable[],
+  args: Chunk,
+  memory: SharedMemory,
+): ProgramLayout {
+  const words = memory.words(args.address, args.bytes / 4);
+  const floats = new Float32Array(memory.buffer, args.address, args.bytes / 4);
+  const patches: SlotPatch[][] = [];
+  const scratchWords: number[] = [];
+  const codeSteps: CodeStep[] = [];
+  let start = 0;
+  steps.forEach((step, i) => {
+    const executable = executables[i]!;
+    const { code, threads, operands, scratchBytes } = executable;
+    const firstWord = start / 4;
+    step.operands.forEach(({ slot, byteOffset }, operand) => {
+      while (patches.length <= slot) patches.push([]);
+      patches[slot]!.push({ word: firstWord + 2 * operand, byteOffset });
+    });
+    storeValues(executable, step.scalars, words, floats, firstWord / 2);
+    if (scratchBytes > 0) scratchWords.push(firstWord + 2 * operands);
+    codeSteps.push({ code: code.id, args: args.address + start, threads });
+    start += argsBytes(executable);
+  });
+  return { codeSteps, patches, scratchWords };
 }
 
 export class CpuProgram implements Program {
@@ -99,4 +141,9 @@ export class CpuProgram implements Program {
       ? `Program.run: step ${failure.step} (${step.label}) failed`
       : 'Program.run: the program failed';
   };
+}
+
+/** Arguments of two steps never share a cache line. */
+function argsBytes(executable: CpuExecutable): number {
+  return alignBytes(slotCount(executable) * 8);
 }

@@ -10,7 +10,14 @@ import { reportFailure, takeFailure, type Failure } from './failure.ts';
 import { type SharedMemory, storeAddress } from './memory.ts';
 import { startWorker } from './platform.ts';
 import { CodeThread } from './thread-code.ts';
-import { sendSignal, waitForWorkers } from './waiting.ts';
+import { isAsleep, lookTime, rouse, sendSignal, waitForWorkers } from './waiting.ts';
+
+/** How many threads a command wants. */
+export interface Crew {
+  readonly threads: number;
+  /** Whether workers that sleep shall be woken; otherwise the main thread works alone. */
+  readonly wakes: boolean;
+}
 
 export class ThreadPool {
   readonly threads: number;
@@ -18,6 +25,8 @@ export class ThreadPool {
   readonly #main: CodeThread;
   #state: 'running' | 'lost' | 'disposed' = 'running';
   #loss = '';
+  /** When a command was last run alone because workers slept. */
+  #missed = Number.NEGATIVE_INFINITY;
 
   /** `setUpMatmul` is called before the first code that multiplies matrices is loaded. */
   constructor(memory: SharedMemory, threads: number, setUpMatmul: () => void) {
@@ -46,20 +55,19 @@ export class ThreadPool {
   }
 
   /**
-   * Runs a code on at most `threads` threads and returns when all are done. A failure of any thread
-   * is thrown as InternalError, with the text of `describe`.
+   * Runs a code and returns when all threads are done. A failure of any thread is thrown as
+   * InternalError, with the text of `describe`.
    */
   run(
     code: number,
     args: number,
-    threads: number,
+    wanted: Crew,
     describe: (failure: Failure) => string,
     stepDone?: (step: number) => void,
   ): void {
     const { control } = this.#memory;
     if (this.#state !== 'running') throw this.#stopped();
-    const crew =
-      threads > 1 && this.ready === this.threads - 1 ? Math.min(threads, this.threads) : 1;
+    const crew = this.#crew(wanted);
     control[word.commandStepwise] = stepDone ? 1 : 0;
     if (crew > 1) {
       control[word.commandCode] = code;
@@ -80,6 +88,33 @@ export class ThreadPool {
     if (crew > 1) waitForWorkers(control, this.#main.checkWorkers);
     const failure = takeFailure(control);
     if (failure) throw new InternalError(`${describe(failure)}: ${failure.text}`);
+  }
+
+  /** Threads that take part: all that are wanted, or the main one alone. */
+  #crew({ threads, wakes }: Crew): number {
+    const crew = Math.min(threads, this.threads);
+    if (crew === 1 || this.ready < this.threads - 1) return 1;
+    if (wakes) return crew;
+    for (let worker = 0; worker < crew - 1; worker++) {
+      if (!isAsleep(this.#memory.control, signalOf(worker))) continue;
+      this.#rouse(crew);
+      return 1;
+    }
+    return crew;
+  }
+
+  /**
+   * Wakes workers without giving them work when commands that could use them come thick and fast, so
+   * that they look for one of the next.
+   */
+  #rouse(crew: number): void {
+    const now = performance.now();
+    if (now - this.#missed < lookTime) {
+      for (let worker = 0; worker < crew - 1; worker++) {
+        rouse(this.#memory.control, signalOf(worker));
+      }
+    }
+    this.#missed = now;
   }
 
   /** Tells the workers to leave. */

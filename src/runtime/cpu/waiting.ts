@@ -37,9 +37,17 @@ export function waitForSignal(words: Int32Array, signal: number, seen: number): 
 /** Main side: sends the worker whose mailbox is at `signal` a signal. */
 export function sendSignal(words: Int32Array, signal: number): void {
   Atomics.add(words, signal, 1);
-  if (Atomics.load(words, signal - workerWord.signal + workerWord.sleeps) !== 0) {
-    Atomics.notify(words, signal);
-  }
+  rouse(words, signal);
+}
+
+/** Whether the worker sleeps, or is about to. */
+export function isAsleep(words: Int32Array, signal: number): boolean {
+  return Atomics.load(words, signal - workerWord.signal + workerWord.sleeps) !== 0;
+}
+
+/** Wakes the worker if it sleeps; without a signal it looks for one and then sleeps again. */
+export function rouse(words: Int32Array, signal: number): void {
+  if (isAsleep(words, signal)) Atomics.notify(words, signal);
 }
 
 /** Main side: waits until every worker has finished the command. */

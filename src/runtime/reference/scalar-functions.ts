@@ -149,7 +149,8 @@ function roundTiesToEven(x: number): number {
   const low = Math.floor(x);
   const rest = x - low;
   const up = rest > 0.5 || (rest === 0.5 && low % 2 !== 0);
-  return up ? low + 1 : low;
+  const rounded = up ? low + 1 : low;
+  return rounded === 0 && x < 0 ? -0 : rounded;
 }
 
 /** C's pow: 1 to any power is 1, and -1 to an infinite power is 1. */

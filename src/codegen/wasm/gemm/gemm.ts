@@ -32,7 +32,7 @@ export function emitGemm(options: GemmOptions = {}): Uint8Array<ArrayBuffer> {
   const skinny2 = skinny(module, 2);
 
   module.func('gemm', gemmModuleParams, (f, ...args) => {
-    const [, transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc] = args;
+    const [scratch, transA, transB, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc] = args;
     f.if(m.leS(0).or(n.leS(0)), () => f.return());
     const cStep = f.let(f.stride(ldc, 4));
     f.if(k.leS(0).or(alpha.eq(0)), () => {
@@ -61,6 +61,7 @@ export function emitGemm(options: GemmOptions = {}): Uint8Array<ArrayBuffer> {
       const xStep = f.let(select(transA, aStep, unit));
       blocks(() => {
         const common = [
+          scratch,
           a.add(xStep.mul(pc)),
           xRow,
           xStep,
@@ -93,6 +94,7 @@ export function emitGemm(options: GemmOptions = {}): Uint8Array<ArrayBuffer> {
       const xStep = f.let(select(transB, unit, bStep));
       blocks(() => {
         const common = [
+          scratch,
           b.add(xStep.mul(pc)),
           xRow,
           xStep,

@@ -1,8 +1,8 @@
 /**
  * Products with one or two rows (or columns) against a matrix whose rows run along k: the shape of
- * generation, one token times a weight matrix. Packing would cost more than the product, so sixteen
- * rows are transposed in registers and each lane sums one element of C front to
- * back, exactly as the micro-kernel does.
+ * generation, one token times a weight matrix. Packing all of it would cost more than the product, so
+ * blocks of sixteen rows by sixteen k are transposed into a small buffer, and each lane sums one
+ * element of C front to back, exactly as the micro-kernel does.
  */
 
 import type { FunctionRef } from '../function.ts';
@@ -23,7 +23,11 @@ type Quad = readonly [F32x4, F32x4, F32x4, F32x4];
  */
 const lineFloats = 16;
 
+/** Floats of one transposed block. */
+const blockFloats = skinnyWidth * lineFloats;
+
 const params = [
+  'ptr', // buffer: scratch for two blocks of 16 x 16 floats
   'ptr', // x: the one or two vectors
   'ptr', // xRow: bytes from one vector to the next
   'ptr', // xStep: bytes from one k to the next
@@ -45,15 +49,16 @@ export function skinny(module: ModuleBuilder, vectors: 1 | 2): Skinny {
   return module.func(
     `skinny${vectors}`,
     params,
-    (f, x, xRow, xStep, y, yRow, count, kc, c, cRow, cStep, alpha, beta) => {
+    (f, buffer, x, xRow, xStep, y, yRow, count, kc, c, cRow, cStep, alpha, beta) => {
       const acc = Array.from({ length: vectors * groups }, () => f.local('f32x4'));
       const rows = Array.from({ length: 4 }, () => f.local('f32x4'));
       const splat = f.local('f32x4');
       const heads = Array.from({ length: groups }, () => f.local('ptr'));
       const xs = Array.from({ length: vectors }, () => f.local('ptr'));
-      const cursors = Array.from({ length: vectors }, () => f.local('ptr'));
       const at = f.local('ptr');
       const out = f.local('ptr');
+      const now = f.local('ptr');
+      const next = f.local('ptr');
       const p = f.local('i32');
       const row4 = f.let(yRow.mul(4));
       const scale = f.let(F32x4.splat(alpha));
@@ -61,35 +66,61 @@ export function skinny(module: ModuleBuilder, vectors: 1 | 2): Skinny {
       const each = (list: readonly Var<Ptr>[], visit: (item: Var<Ptr>, i: number) => void): void =>
         list.forEach(visit);
 
+      /** Takes one k of sixteen rows, held in `rows`, into the sums. */
+      const accumulate = (): void =>
+        each(xs, (vector, v) => {
+          splat.set(vector.f32x4Splat());
+          vector.set(vector.add(xStep));
+          rows.forEach((column, g) => {
+            const sum = acc[v * groups + g] as Var<F32x4>;
+            sum.set(f.madd(splat, column, sum));
+          });
+        });
+
+      const sumFrom = (block: Ptr, k: number): void => {
+        rows.forEach((column, g) => {
+          column.set(block.f32x4(4 * (skinnyWidth * k + 4 * g)));
+        });
+        accumulate();
+      };
+      /** Transposes one of the sixteen 4 x 4 parts of the block at `heads`. */
+      const transposePiece = (piece: number, block: Ptr): void => {
+        const [g, k] = [piece >> 2, 4 * (piece & 3)];
+        at.set(heads[g] as Ptr);
+        rows.forEach((row, i) => {
+          row.set(at.f32x4(4 * k));
+          if (i < 3) at.set(at.add(yRow));
+        });
+        const [first, second, third, fourth] = rows as unknown as Quad;
+        transpose4(f, [first, second, third, fourth]).forEach((column, i) => {
+          f.store(block, column, 4 * (skinnyWidth * (k + i) + 4 * g));
+        });
+      };
+      const advance = (): void => each(heads, (head) => head.set(head.add(4 * lineFloats)));
+
       f.whileLoop(
         () => count.gtS(0),
         () => {
           for (const sum of acc) sum.set(0);
           each(heads, (head, g) => head.set(g === 0 ? y : (heads[g - 1] as Ptr).add(row4)));
           each(xs, (vector, v) => vector.set(v === 0 ? x : (xs[v - 1] as Ptr).add(xRow)));
-          f.forRange(p, 0, kc.and(-lineFloats), lineFloats, () => {
-            heads.forEach((head, g) => {
-              each(cursors, (cursor, v) => cursor.set(xs[v] as Ptr));
-              for (let k = 0; k < lineFloats; k += 4) {
-                at.set(head);
-                rows.forEach((row, i) => {
-                  row.set(at.f32x4(4 * k));
-                  if (i < 3) at.set(at.add(yRow));
-                });
-                const [first, second, third, fourth] = rows as unknown as Quad;
-                const columns = transpose4(f, [first, second, third, fourth]).map((x) => f.let(x));
-                each(cursors, (cursor, v) => {
-                  const sum = acc[v * groups + g] as Var<F32x4>;
-                  for (const column of columns) {
-                    splat.set(cursor.f32x4Splat());
-                    cursor.set(cursor.add(xStep));
-                    sum.set(f.madd(splat, column, sum));
-                  }
-                });
+          // While one block is summed the next is transposed: the one waits for results, the other does not.
+          f.if(kc.geS(lineFloats), () => {
+            now.set(buffer);
+            next.set(buffer.add(4 * blockFloats));
+            for (let piece = 0; piece < lineFloats; piece++) transposePiece(piece, now);
+            advance();
+            f.forRange(p, 2 * lineFloats, kc.add(1), lineFloats, () => {
+              for (let piece = 0; piece < lineFloats; piece++) {
+                transposePiece(piece, next);
+                sumFrom(now, piece);
               }
-              head.set(head.add(4 * lineFloats));
+              advance();
+              at.set(now);
+              now.set(next);
+              next.set(at);
             });
-            each(xs, (vector) => vector.set(vector.add(xStep.mul(lineFloats))));
+            for (let k = 0; k < lineFloats; k++) sumFrom(now, k);
           });
           f.forRange(p, kc.and(-lineFloats), kc, 1, () => {
             heads.forEach((head, g) => {
@@ -101,14 +132,7 @@ export function skinny(module: ModuleBuilder, vectors: 1 | 2): Skinny {
               }
               head.set(head.add(4));
             });
-            each(xs, (vector, v) => {
-              splat.set(vector.f32x4Splat());
-              vector.set(vector.add(xStep));
-              rows.forEach((column, g) => {
-                const sum = acc[v * groups + g] as Var<F32x4>;
-                sum.set(f.madd(splat, column, sum));
-              });
-            });
+            accumulate();
           });
           for (let v = 0; v < vectors; v++) {
             out.set(v === 0 ? c : c.add(cRow));

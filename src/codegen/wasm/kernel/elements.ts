@@ -7,7 +7,7 @@
 import type { DType } from '../../../core/dtype.ts';
 import { bytesPerElement } from '../../../core/dtype.ts';
 import type { Ptr } from '../pointer.ts';
-import { F32x4, I8x16, I16x8, I32x4 } from '../vectors.ts';
+import { type F32x4, I8x16, I16x8, I32x4 } from '../vectors.ts';
 import { asF32, asI32, type Lane4, type Lanes } from './lanes.ts';
 
 /** Where the elements of a group of lanes lie. */
@@ -149,7 +149,9 @@ function float32ToFloat16(l: Lanes, bits: I32x4): I32x4 {
     .add(l.i32(((15 - 127) << 23) + 0xfff))
     .add(odd)
     .shrU(13);
-  const finite = l.hold(l.select(magnitude.ltS(l.i32(113 << 23)), l.hold(subnormal), l.hold(normal)));
+  const finite = l.hold(
+    l.select(magnitude.ltS(l.i32(113 << 23)), l.hold(subnormal), l.hold(normal)),
+  );
   const infinite = l.hold(finite.minS(l.i32(0x7c00)));
   const nan = magnitude.gtS(l.i32(0x7f800000));
   const value = l.select(l.hold(nan), l.i32(0x7e00), infinite);
@@ -160,7 +162,10 @@ function float32ToFloat16(l: Lanes, bits: I32x4): I32x4 {
 function float32ToBfloat16(l: Lanes, bits: I32x4): I32x4 {
   bits = l.hold(bits);
   const top = l.hold(bits.shrU(16));
-  const rounded = bits.add(l.i32(0x7fff)).add(top.and(l.i32(1))).shrU(16);
+  const rounded = bits
+    .add(l.i32(0x7fff))
+    .add(top.and(l.i32(1)))
+    .shrU(16);
   const nan = bits.and(l.i32(0x7fffffff)).gtS(l.i32(0x7f800000));
   return l.select(l.hold(nan), l.hold(top.or(l.i32(0x40))), l.hold(rounded));
 }

@@ -122,7 +122,8 @@ export class Evaluator {
         ),
       );
       this.values.set(line, values);
-      if (node.kind === 'random') invariant(this.streams.has(line), () => 'random without a stream');
+      if (node.kind === 'random')
+        invariant(this.streams.has(line), () => 'random without a stream');
     }
   }
 

@@ -10,8 +10,7 @@ import { asF32, asI32, type Lanes } from './lanes.ts';
 
 /** ln 2 in two parts; products of the first with integers below 2^15 are exact. */
 const ln2High = 0.693359375;
-const ln2Low = -2.12194440054690583e-4;
-const log2E = 1.4426950408889634;
+const ln2Low = -2.1219444005469057e-4;
 /** Adding this rounds to an integer, which then lies in the low mantissa bits. */
 const rounder = 12582912;
 const rounderBits = 0x4b400000;
@@ -47,6 +46,13 @@ export function exp(l: Lanes, x: F32x4): F32x4 {
 
 /** exp(x) - 1 without cancellation near 0. */
 export function expm1(l: Lanes, x: F32x4): F32x4 {
+  x = l.hold(x);
+  const y = l.hold(expm1Core(l, x));
+  // Where x^2 / 2 no longer counts, x itself: keeps subnormals and the sign of zero.
+  return l.select(x.abs().lt(l.f32(2 ** -25)), x, y);
+}
+
+function expm1Core(l: Lanes, x: F32x4): F32x4 {
   const { power, remainder } = reduce(l, l.hold(x.pmax(l.f32(-30)).pmin(l.f32(89))));
   const tail = l.polynomial(remainder, expTail);
   const near = l.fma(tail, remainder.mul(remainder), remainder);
@@ -94,7 +100,7 @@ export function sigmoid(l: Lanes, x: F32x4): F32x4 {
 export function tanh(l: Lanes, x: F32x4): F32x4 {
   x = l.hold(x);
   const size = l.hold(x.abs().pmin(l.f32(10)));
-  const t = l.hold(expm1(l, size.add(size)));
+  const t = l.hold(expm1Core(l, size.add(size)));
   return withSignOf(l, t.div(t.add(l.f32(2))), x);
 }
 
@@ -109,7 +115,7 @@ export function erf(l: Lanes, x: F32x4): F32x4 {
 
 /** x = power * ln 2 + remainder. The argument must be held and |x| below 2^14. */
 function reduce(l: Lanes, x: F32x4): { power: I32x4; remainder: F32x4 } {
-  const shifted = l.hold(l.fma(x, l.f32(log2E), l.f32(rounder)));
+  const shifted = l.hold(l.fma(x, l.f32(Math.LOG2E), l.f32(rounder)));
   const n = l.hold(shifted.sub(l.f32(rounder)));
   const high = l.fma(n, l.f32(-ln2High), x);
   const remainder = l.hold(l.fma(n, l.f32(-ln2Low), high));

@@ -74,11 +74,13 @@ function unitGrid(program: KernelProgram): Grid {
   const kept = spec.space.flatMap((_, axis) => (reducedMask & (1 << axis) ? [] : [axis]));
   const axes = kept
     .filter((axis) => axis !== vectorAxis)
-    .map((axis): UnitAxis => ({
-      axis,
-      size: spec.space[axis]!,
-      strides: accesses.map(({ strides }) => strides[axis]!),
-    }));
+    .map(
+      (axis): UnitAxis => ({
+        axis,
+        size: spec.space[axis]!,
+        strides: accesses.map(({ strides }) => strides[axis]!),
+      }),
+    );
   const length = spec.space[vectorAxis]!;
   let block = length;
   if (shape !== 'row') {

@@ -11,7 +11,8 @@ import { flatten } from '../encoding.ts';
 import type { FunctionBuilder, Kind, Kinds } from '../function.ts';
 import { control } from '../opcodes.ts';
 import type { Value, Var } from '../scalars.ts';
-import { F32x4, F64x2, I32x4, I64x2, type Vector } from '../vectors.ts';
+import type { Vector } from '../vector-bases.ts';
+import { F32x4, F64x2, I32x4, I64x2 } from '../vectors.ts';
 
 /** One value of the expression IR in four lanes: f32, or i32 / u32 / mask. */
 export type Lane4 = F32x4 | I32x4;

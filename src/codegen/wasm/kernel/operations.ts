@@ -2,8 +2,8 @@
 
 import { invariant } from '../../../core/errors.ts';
 import type { BinaryOp, ComputeType, ReduceOp, UnaryOp } from '../../../ir/expr.ts';
-import { simd } from '../opcodes.ts';
-import * as opcodes from '../opcodes.ts';
+import { simd } from '../simd-opcodes.ts';
+import * as opcodes from '../simd-opcodes.ts';
 import { F32x4, F64x2, I32x4 } from '../vectors.ts';
 import { erf, exp, expm1, log, log1p, sigmoid, tanh } from './exponentials.ts';
 import { asF32, asI32, type Lane4, type Lanes } from './lanes.ts';
@@ -57,13 +57,7 @@ export function unaryLanes(l: Lanes, op: UnaryOp, type: ComputeType, x: Lane4): 
 }
 
 /** The value of a binary op on operands of `type`. */
-export function binaryLanes(
-  l: Lanes,
-  op: BinaryOp,
-  type: ComputeType,
-  a: Lane4,
-  b: Lane4,
-): Lane4 {
+export function binaryLanes(l: Lanes, op: BinaryOp, type: ComputeType, a: Lane4, b: Lane4): Lane4 {
   if (type === 'f32') return binaryFloat(l, op, asF32(a), asF32(b));
   if (type === 'bool') return binaryMask(op, asI32(a), asI32(b));
   return binaryInteger(l, op, type === 'i32', asI32(a), asI32(b));
@@ -73,7 +67,10 @@ export function binaryLanes(
 export function castLanes(l: Lanes, from: ComputeType, to: ComputeType, x: Lane4): Lane4 {
   if (from === to) return x;
   if (to === 'bool') return from === 'f32' ? asF32(x).ne(F32x4.of(0)) : asI32(x).ne(I32x4.of(0));
-  if (from === 'bool') return asI32(x).and(to === 'f32' ? asI32(l.f32(1)) : l.i32(1)).as(classOf(to));
+  if (from === 'bool')
+    return asI32(x)
+      .and(to === 'f32' ? asI32(l.f32(1)) : l.i32(1))
+      .as(classOf(to));
   if (to === 'f32') return from === 'i32' ? F32x4.convertS(asI32(x)) : F32x4.convertU(asI32(x));
   if (from === 'f32') return to === 'i32' ? I32x4.truncS(asF32(x)) : I32x4.truncU(asF32(x));
   return x;
@@ -199,7 +196,9 @@ function divide(l: Lanes, signed: boolean, a: I32x4, b: I32x4): I32x4 {
     const opcode = opcodes.i32x4[signed ? 'truncSatF64x2SZero' : 'truncSatF64x2UZero'];
     return new I32x4([x.div(y).code, simd(opcode)]);
   };
-  const quotient = half(false).shuffle(half(true), [0, 1, 4, 5]).and(b.ne(I32x4.of(0)));
+  const quotient = half(false)
+    .shuffle(half(true), [0, 1, 4, 5])
+    .and(b.ne(I32x4.of(0)));
   if (!signed) return quotient;
   // The one quotient that does not fit, -2^31 / -1, wraps.
   return l.select(l.hold(b.eq(l.i32(-1))), l.hold(a.neg()), l.hold(quotient));

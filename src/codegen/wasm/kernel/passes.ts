@@ -77,7 +77,9 @@ export function emitUnitPasses(ev: Evaluator, schedule: UnitSchedule): void {
         const neutral = reduceNeutral(node.op, node.type);
         invariant(neutral.kind === 'const', () => 'reduceNeutral: not a constant');
         const start = ev.constant(neutral.value, node.type);
-        const accumulators = Array.from({ length: schedule.accumulators }, () => l.temporary(start));
+        const accumulators = Array.from({ length: schedule.accumulators }, () =>
+          l.temporary(start),
+        );
         return {
           op: node.op,
           type: node.type,
@@ -155,7 +157,10 @@ function touched(ev: Evaluator, plan: PassPlan, outputs: readonly number[]): Rea
     const { node } = ev.program.lines[line]!;
     if (node.kind === 'input') accesses.add(node.index);
   }
-  const readers = [...plan.order.flatMap((line) => ev.program.lines[line]!.operands), ...plan.roots];
+  const readers = [
+    ...plan.order.flatMap((line) => ev.program.lines[line]!.operands),
+    ...plan.roots,
+  ];
   for (const line of readers) {
     const access = ev.waitingIn(line);
     if (access !== undefined) accesses.add(access);

@@ -4,7 +4,7 @@
  * element order; `word` makes one word per lane for arbitrary element indices.
  */
 
-import { I32, type I64, type Var } from '../scalars.ts';
+import type { I32, I64, Var } from '../scalars.ts';
 import { I32x4, I64x2 } from '../vectors.ts';
 import type { Lanes } from './lanes.ts';
 

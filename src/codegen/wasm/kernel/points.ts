@@ -70,9 +70,7 @@ export function emitPoints(
     const end =
       blocks === 1
         ? I32.of(whole)
-        : f.let(
-            select(number.eq(blocks - 1), I32.of(whole), unitCoords[vectorAxis]!.add(block)),
-          );
+        : f.let(select(number.eq(blocks - 1), I32.of(whole), unitCoords[vectorAxis]!.add(block)));
     const loop = (): void =>
       f.loop((again) => {
         group(new Array<number>(vectors).fill(4));

@@ -39,7 +39,10 @@ export function pow(l: Lanes, x: F32x4, y: F32x4): F32x4 {
   const nan = x.ne(x).or(y.ne(y));
   const value = asF32(asI32(signed).or(nan));
   const one = l.f32(1);
-  const unit = x.eq(one).or(y.eq(zero)).or(size.eq(one).and(y.abs().eq(infinity)));
+  const unit = x
+    .eq(one)
+    .or(y.eq(zero))
+    .or(size.eq(one).and(y.abs().eq(infinity)));
   return l.select(l.hold(unit), one, l.hold(value));
 }
 

@@ -33,10 +33,14 @@ function circular(l: Lanes, x: F32x4, shift: 0 | 1): F32x4 {
   const low = reduceHalf(l, F64x2.promoteLow(x));
   const high = reduceHalf(l, F64x2.promoteLow(x.shuffle(x, [2, 3, 2, 3])));
   const r = l.temporary(F32x4.demote(low.r).shuffle(F32x4.demote(high.r), [0, 1, 4, 5]));
-  const n = l.temporary(
-    I32x4.truncF64x2S(low.n).shuffle(I32x4.truncF64x2S(high.n), [0, 1, 4, 5]),
+  const n = l.temporary(I32x4.truncF64x2S(low.n).shuffle(I32x4.truncF64x2S(high.n), [0, 1, 4, 5]));
+  l.f.if(
+    x
+      .abs()
+      .ge(l.f32(2 ** 30))
+      .anyTrue(),
+    () => reduceLargeLanes(l, x, r, n),
   );
-  l.f.if(x.abs().ge(l.f32(2 ** 30)).anyTrue(), () => reduceLargeLanes(l, x, r, n));
   const quadrant = l.hold(shift === 0 ? n : n.add(l.i32(shift)));
   const square = l.hold(r.mul(r));
   const sine = l.fma(l.polynomial(square, sinTail).mul(square), r, r);
@@ -48,8 +52,8 @@ function circular(l: Lanes, x: F32x4, shift: 0 | 1): F32x4 {
   const odd = quadrant.shl(31).shrS(31);
   const sign = quadrant.and(l.i32(2)).shl(30);
   const y = asF32(asI32(l.select(l.hold(odd), l.hold(cosine), l.hold(sine))).xor(sign));
-  // x - x is NaN for infinities and NaN, else 0, which turns nothing but -0 into 0.
-  return l.select(x.abs().lt(l.f32(Number.POSITIVE_INFINITY)), y, x.sub(x));
+  const finite = l.select(x.abs().lt(l.f32(Number.POSITIVE_INFINITY)), y, x.sub(x));
+  return shift === 0 ? l.select(x.eq(F32x4.of(0)), x, finite) : finite;
 }
 
 /** x = n * pi/2 + r for |x| below 2^31 */

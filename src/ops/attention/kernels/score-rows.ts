@@ -10,13 +10,11 @@
 import type { FunctionBuilder, FunctionRef } from '../../../codegen/wasm/function.ts';
 import type { ModuleBuilder } from '../../../codegen/wasm/module.ts';
 import type { Ptr } from '../../../codegen/wasm/pointer.ts';
-import type { F32, I32, Var } from '../../../codegen/wasm/scalars.ts';
+import { type F32, F64, type I32, type Var } from '../../../codegen/wasm/scalars.ts';
 import { F32x4, I32x4 } from '../../../codegen/wasm/vectors.ts';
 
 /** Minimax coefficients of 2^r - 1 on [-1/2, 1/2], relative error of 2^r about 1e-7. */
-const coefficients = [
-COEFFS
-];
+const coefficients = [0.6931469776, 0.2402224207, 0.05550733767, 0.009671513547, 0.001326472076];
 
 /** Adding it leaves the nearest integer in the low bits of a float32. */
 const magic = 12582912;
@@ -174,6 +172,29 @@ export function scaleRow(module: ModuleBuilder): ScaleRow {
       f.forRange(at, full, f.let(row.at(count, 4)), 4, () => f.store(at, at.f32().mul(factor)));
     },
     { export: false },
+  );
+}
+
+/** log2 of a float32 that is not below the smallest normal one; NaN stays NaN. */
+export type Log2 = FunctionRef<readonly ['f32'], 'f32'>;
+
+export function log2(module: ModuleBuilder): Log2 {
+  return module.func(
+    'log2',
+    ['f32'] as const,
+    (f, x) => {
+      // x = 2^e * m with m in [sqrt(1/2), sqrt(2)); log(m) = 2 artanh(t), t = (m - 1) / (m + 1).
+      const bits = f.let(x.reinterpretI32().sub(0x3f3504f3));
+      const exponent = f.let(bits.shrS(23));
+      const m = f.let(bits.and(0x7fffff).add(0x3f3504f3).reinterpretF32().toF64());
+      const t = f.let(m.sub(1).div(m.add(1)));
+      const square = f.let(t.mul(t));
+      let series: F64 = F64.of(1 / 13);
+      for (const odd of [11, 9, 7, 5, 3, 1]) series = series.mul(square).add(1 / odd);
+      const result = t.mul(series).mul(2 / Math.LN2).add(exponent.toF64S());
+      return result.toF32().add(x.mul(0));
+    },
+    { export: false, result: 'f32' },
   );
 }
 

@@ -62,15 +62,27 @@ export function tileRowFloats(tile: TileSize): number {
   return tile.columns + 16;
 }
 
-/** Text that names everything a kernel's code depends on. */
-export function kernelText(name: string, parts: readonly unknown[]): string {
-  return `${name} ${JSON.stringify(parts)}`;
+/** A tile no larger than the problem; columns stay a multiple of 4. */
+export function fitTile(tile: TileSize, rows: number, columns: number): TileSize {
+  return {
+    rows: Math.max(1, Math.min(tile.rows, rows)),
+    columns: Math.max(4, Math.min(tile.columns, Math.ceil(columns / 4) * 4)),
+  };
 }
 
-/** A tile no larger than the problem; columns stay a multiple of 4. */
-export function fitTile(tile: TileSize, T: number, S: number): TileSize {
-  return {
-    rows: Math.max(1, Math.min(tile.rows, T)),
-    columns: Math.max(4, Math.min(tile.columns, Math.ceil(S / 4) * 4)),
-  };
+/** Elements between rows for BLAS, which wants at least the width even when there is one row. */
+export function leading(stride: number, width: number): number {
+  return Math.max(stride, width, 1);
+}
+
+/** Scratch sizes are whole cache lines. */
+export function cacheLines(bytes: number): number {
+  return Math.ceil(bytes / 64) * 64;
+}
+
+/** Whether a [B, T, H, D] operand can be read as it lies: elements of a head are neighbours. */
+export function acceptsHeads(shape: readonly number[], strides: readonly number[]): boolean {
+  const [, positions = 0, , width = 0] = shape;
+  const [, step = 0, , unit = 0] = strides;
+  return (unit === 1 || width <= 1) && (positions <= 1 || step >= width);
 }

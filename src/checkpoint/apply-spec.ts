@@ -1,0 +1,258 @@
+/**
+ * Reading the `activation_checkpointing` setting: Retune's own keys, torchtune's, in snake case or camel
+ * case. Whatever is unknown, contradictory or not built is a ConfigError that names the key, the value
+ * and what is legal (docs/internals/checkpointing.md W1).
+ */
+
+import { ConfigError, nearest } from '../core/errors.ts';
+import type { CheckpointOptions, DeterminismCheck } from './options.ts';
+
+export type CheckpointMode = 'none' | 'full' | 'every' | 'segments';
+
+/** Layer n, counted from 1 over all stacks of one call, is a region when n mod k is offset. */
+export interface EveryLayers {
+  readonly k: number;
+  /** From 0 to k - 1; default 0, which takes layers k, 2k, ... */
+  readonly offset?: number;
+}
+
+/** The setting as it is written. Every key may also be written in snake case. */
+export interface CheckpointingSpec {
+  readonly mode?: CheckpointMode;
+  readonly every?: number | EveryLayers;
+  /** Number of regions that the layers of a stack are divided into. */
+  readonly segments?: number;
+  readonly preserveRngState?: boolean;
+  readonly determinismCheck?: DeterminismCheck;
+  readonly earlyStop?: boolean;
+  readonly debug?: boolean;
+  /** torchtune: checkpoint every layer. */
+  readonly enableActivationCheckpointing?: boolean;
+  readonly enable_activation_checkpointing?: boolean;
+  /** torchtune. */
+  readonly acMode?: 'none' | 'full' | 'selective' | null;
+  readonly ac_mode?: 'none' | 'full' | 'selective' | null;
+  /** torchtune: with acMode selective, n wraps layers n, 2n, ... */
+  readonly acOption?: number | string | null;
+  readonly ac_option?: number | string | null;
+}
+
+export type ResolvedSpec = { readonly options: CheckpointOptions } & (
+  | { readonly mode: 'none' | 'full' }
+  | { readonly mode: 'every'; readonly k: number; readonly offset: number }
+  | { readonly mode: 'segments'; readonly segments: number }
+);
+
+const modes: readonly CheckpointMode[] = ['none', 'full', 'every', 'segments'];
+const acModes = ['none', 'full', 'selective'];
+const switches = ['preserveRngState', 'earlyStop', 'debug'] as const;
+const checks: readonly DeterminismCheck[] = ['default', 'values', 'none'];
+
+const ownKeys = ['mode', 'every', 'segments', 'determinismCheck', ...switches];
+const torchtuneKeys = [
+  'enableActivationCheckpointing',
+  'enableActivationOffloading',
+  'acMode',
+  'acOption',
+];
+const legalKeys = [...ownKeys, ...torchtuneKeys];
+
+/** Checks a setting and fills defaults. A plain string is a mode. Throws ConfigError. */
+export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedSpec {
+  const given =
+    typeof spec === 'string'
+      ? new Map([['mode', { key: 'mode', value: spec }]])
+      : normalizeKeys(spec);
+  const get = (name: string): Given | undefined => given.get(name);
+  refuseUnbuilt(get);
+  const options = readOptions(get);
+  const own = readOwn(get);
+  const torchtune = readTorchtune(get);
+  if (own && torchtune && !sameChoice(own, torchtune)) {
+    throw new ConfigError(
+      `applyActivationCheckpointing: the keys contradict each other (got ${written(given, [...ownKeys, ...torchtuneKeys])}). ` +
+        "Use either 'mode' or torchtune's keys.",
+      { key: 'mode' },
+    );
+  }
+  return { ...(own ?? torchtune ?? { mode: 'none' }), options };
+}
+
+interface Given {
+  /** As it was written. */
+  readonly key: string;
+  readonly value: unknown;
+}
+
+type Get = (name: string) => Given | undefined;
+type Choice =
+  | { readonly mode: 'none' | 'full' }
+  | { readonly mode: 'every'; readonly k: number; readonly offset: number }
+  | { readonly mode: 'segments'; readonly segments: number };
+
+function normalizeKeys(spec: object): Map<string, Given> {
+  const given = new Map<string, Given>();
+  for (const [key, value] of Object.entries(spec)) {
+    const name = camelCase(key);
+    if (!legalKeys.includes(name)) {
+      throw new ConfigError(
+        `applyActivationCheckpointing: unknown key '${key}' (got ${show(value)}). ` +
+          `Did you mean ${nearest(name, legalKeys, 2).join(' or ')}? Legal keys: ${legalKeys.join(', ')}.`,
+        { key, value, legal: legalKeys },
+      );
+    }
+    if (value === undefined) continue;
+    const other = given.get(name);
+    if (other) {
+      throw new ConfigError(
+        `applyActivationCheckpointing: one key is given in two spellings (got ${other.key} and ${key}). Give one.`,
+        { key },
+      );
+    }
+    given.set(name, { key, value });
+  }
+  return given;
+}
+
+function refuseUnbuilt(get: Get): void {
+  const offloading = get('enableActivationOffloading');
+  if (offloading && offloading.value !== false) {
+    illegal(offloading, 'false: activation offloading is not available');
+  }
+}
+
+function readOwn(get: Get): Choice | undefined {
+  const mode = get('mode');
+  const every = get('every');
+  const segments = get('segments');
+  if (!mode && !every && !segments) return undefined;
+  const name = mode?.value ?? (every ? 'every' : 'segments');
+  if (!modes.includes(name as CheckpointMode)) {
+    illegal(mode ?? { key: 'mode', value: name }, `one of ${modes.join(', ')}`);
+  }
+  if (every && name !== 'every') contradiction(every, 'mode', name);
+  if (segments && name !== 'segments') contradiction(segments, 'mode', name);
+  switch (name) {
+    case 'every':
+      return readEvery(every ?? { key: 'every', value: undefined });
+    case 'segments':
+      return {
+        mode: 'segments',
+        segments: positiveInteger(segments ?? { key: 'segments', value: undefined }),
+      };
+    default:
+      return { mode: name === 'full' ? 'full' : 'none' };
+  }
+}
+
+function readEvery(given: Given): Choice {
+  const { key, value } = given;
+  if (typeof value !== 'object' || value === null) {
+    return { mode: 'every', k: positiveInteger(given), offset: 0 };
+  }
+  for (const part of Object.keys(value)) {
+    if (part === 'k' || part === 'offset') continue;
+    throw new ConfigError(
+      `applyActivationCheckpointing: unknown key '${key}.${part}' (got ${show(value)}). Legal keys: k, offset.`,
+      { key: `${key}.${part}`, legal: ['k', 'offset'] },
+    );
+  }
+  const { k, offset = 0 } = value as { k?: unknown; offset?: unknown };
+  const count = positiveInteger({ key: `${key}.k`, value: k });
+  if (!Number.isInteger(offset) || Number(offset) < 0 || Number(offset) >= count) {
+    illegal({ key: `${key}.offset`, value: offset }, `an integer from 0 to ${count - 1}`);
+  }
+  return { mode: 'every', k: count, offset: Number(offset) };
+}
+
+/** torchtune's meaning: the switch alone wraps all; ac_mode says which; ac_option belongs to selective. */
+function readTorchtune(get: Get): Choice | undefined {
+  const enable = get('enableActivationCheckpointing');
+  const mode = get('acMode');
+  const option = get('acOption');
+  if (!enable && !mode && !option) return undefined;
+  if (enable && typeof enable.value !== 'boolean') illegal(enable, 'true or false');
+  const name = mode?.value ?? undefined;
+  if (mode && name !== undefined && !acModes.includes(String(name))) {
+    illegal(mode, `one of ${acModes.join(', ')}`);
+  }
+  if (enable?.value === false && name !== undefined && name !== 'none') {
+    contradiction(enable, mode?.key ?? 'acMode', name);
+  }
+  if (enable?.value === true && name === 'none') contradiction(enable, mode?.key ?? 'acMode', name);
+  const hasOption = option !== undefined && option.value !== null;
+  if (hasOption && name !== 'selective')
+    contradiction(option, mode?.key ?? 'acMode', name ?? 'null');
+  if (name === 'selective') return readSelective(option ?? { key: 'acOption', value: undefined });
+  const full = name === 'full' || (name === undefined && enable?.value === true);
+  return { mode: full ? 'full' : 'none' };
+}
+
+function readSelective(option: Given): Choice {
+  const { value } = option;
+  if (value === 'op') {
+    illegal(
+      option,
+      'a positive integer: choosing by op is not available, legal modes are none, full, every, segments',
+    );
+  }
+  const count = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  return { mode: 'every', k: positiveInteger({ key: option.key, value: count }), offset: 0 };
+}
+
+function readOptions(get: Get): CheckpointOptions {
+  const options: Record<string, unknown> = {};
+  for (const name of switches) {
+    const given = get(name);
+    if (!given) continue;
+    if (typeof given.value !== 'boolean') illegal(given, 'true or false');
+    options[name] = given.value;
+  }
+  const check = get('determinismCheck');
+  if (check) {
+    if (!checks.includes(check.value as DeterminismCheck))
+      illegal(check, `one of ${checks.join(', ')}`);
+    options.determinismCheck = check.value;
+  }
+  return options;
+}
+
+function positiveInteger(given: Given): number {
+  if (!Number.isInteger(given.value) || Number(given.value) < 1)
+    illegal(given, 'a positive integer');
+  return Number(given.value);
+}
+
+function illegal({ key, value }: Given, legal: string): never {
+  throw new ConfigError(
+    `applyActivationCheckpointing: '${key}' is not legal (got ${show(value)}). Use ${legal}.`,
+    { key, value, legal },
+  );
+}
+
+function contradiction(given: Given, otherKey: string, otherValue: unknown): never {
+  throw new ConfigError(
+    `applyActivationCheckpointing: '${given.key}' contradicts '${otherKey}' (got ${show(given.value)} and ${show(otherValue)}). ` +
+      'Remove one of them.',
+    { key: given.key, value: given.value, otherKey, otherValue },
+  );
+}
+
+function sameChoice(a: Choice, b: Choice): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}
+
+function written(given: ReadonlyMap<string, Given>, names: readonly string[]): string {
+  return names
+    .flatMap((name) => given.get(name) ?? [])
+    .map(({ key, value }) => `${key}: ${show(value)}`)
+    .join(', ');
+}
+
+function show(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value);
+}
+
+function camelCase(key: string): string {
+  return key.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase());
+}

@@ -134,6 +134,25 @@ function cases(): Case[] {
     reduction('max of rows 512 x 512', rows, 1, e.reduce('max', x)),
     reduction('sum of columns 512 x 512', rows, 0, e.reduce('sum', x)),
     reduction('sum of columns 8192 x 768', [8192, 768], 0, e.reduce('sum', x)),
+    rowKernel(
+      'rmsNorm 16384 x 64',
+      [16384, 64],
+      [dense(0, [16384, 64]), { ...dense(1, [64]), strides: [0, 1] }],
+      norm,
+    ),
+    causalSoftmax(512),
+    adamW(mebi),
+    {
+      name: 'swap heads 8 x 512 x 8 x 64',
+      spec: {
+        space: [8, 8, 512, 64],
+        reduced: [],
+        inputs: [{ ...dense(0, []), strides: [512 * 512, 64, 512, 1] }],
+        outputs: [{ ...dense(1, [8, 8, 512, 64]), expr: x }],
+        operands: 2,
+        scalars: [],
+      },
+    },
     {
       name: 'transpose 512 x 512',
       spec: {
@@ -146,6 +165,47 @@ function cases(): Case[] {
       },
     },
   ];
+}
+
+/** softmax(scale * x) with the upper triangle left out. */
+function causalSoftmax(length: number): Case {
+  const space = [length, length];
+  const seen = e.binary('le', e.coord(1), e.coord(0));
+  const scores = e.select(seen, e.mul(x, e.f32(0.125)), e.f32(Number.NEGATIVE_INFINITY));
+  const weights = exp(e.sub(scores, e.reduce('max', scores)));
+  const expr = e.div(weights, e.reduce('sum', weights));
+  return rowKernel(`causal softmax ${length} x ${length}`, space, [dense(0, space)], expr);
+}
+
+/** One step of AdamW: parameter and both moments updated in place. */
+function adamW(count: number): Case {
+  const [parameter, gradient, first, second] = [0, 1, 2, 3].map((i) => e.input(i)) as [
+    Expr,
+    Expr,
+    Expr,
+    Expr,
+  ];
+  const rate = e.scalar(0);
+  const m = e.fma(e.sub(gradient, first), e.f32(0.1), first);
+  const v = e.add(e.mul(second, e.f32(0.95)), e.mul(e.mul(gradient, gradient), e.f32(0.05)));
+  const step = e.div(e.mul(rate, m), e.add(e.unary('sqrt', v), e.f32(1e-8)));
+  const next = e.sub(e.mul(parameter, e.sub(e.f32(1), e.mul(rate, e.f32(0.1)))), step);
+  const place = (operand: number): KernelInput => dense(operand, [count]);
+  return {
+    name: 'AdamW 4 MiB',
+    spec: {
+      space: [count],
+      reduced: [],
+      inputs: [0, 1, 2, 3].map(place),
+      outputs: [
+        { ...place(0), expr: next },
+        { ...place(2), expr: m },
+        { ...place(3), expr: v },
+      ],
+      operands: 4,
+      scalars: ['f32'],
+    },
+  };
 }
 
 const wanted = process.argv[2];
@@ -164,6 +224,9 @@ for (const { name, spec } of cases()) {
   for (let k = 0; k < spec.operands; k++) {
     view.setBigUint64(1024 + 8 * k, BigInt(16384 + k * 26 * mebi), true);
   }
+  spec.scalars.forEach((_, i) => {
+    view.setFloat32(1024 + 8 * (spec.operands + i), 1e-3, true);
+  });
   const points = numElements(spec.space);
   // Long enough for the engine to replace its first, plain code.
   const warm = performance.now() + 250;

@@ -129,6 +129,8 @@ export interface WasmRoutine {
   readonly values?: readonly { readonly type: ComputeType; readonly value: number }[];
   /** Share of work that is worth one thread; fewer units run on fewer threads. */
   readonly parallelUnits?: number;
+  /** Text of the ArgumentError when the kernel traps, which it does for bad values of its inputs only. */
+  readonly trap?: string;
 }
 
 /** A matrix multiply the backend may hand to the host's BLAS: C[b] = alpha op(A[b]) op(B[b]) + beta C[b]. */

@@ -23,7 +23,7 @@ export interface GenerateOptions extends SamplingOptions {
   /** Ends the generation; default the model's own. An empty list never ends it. */
   readonly eosId?: number | readonly number[];
   /** Called with each new token as it is chosen; returning false ends the generation. */
-  readonly onToken?: (token: number) => boolean | undefined | void;
+  readonly onToken?: (token: number) => unknown;
 }
 
 export interface Generated {

@@ -1,7 +1,8 @@
 /** Normalization over the last axis. */
 
 import type { DType } from '../core/dtype.ts';
-import { layerNorm, rmsNorm } from '../ops/norms.ts';
+import { layerNorm } from '../ops/layer-norm.ts';
+import { rmsNorm } from '../ops/rms-norm.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { onesInit, zerosInit } from './init.ts';
 import { Module } from './module.ts';

@@ -11,7 +11,8 @@ import type { Op, Params, Sample } from '../ir/op.ts';
 import { apply1 } from '../tensor/apply.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { floats, present } from './define.ts';
-import { type DTypeRule, type DTypes, type GradientTerms, pointwise } from './pointwise.ts';
+import type { GradientTerms } from './formula.ts';
+import { type DTypeRule, type DTypes, pointwise } from './pointwise.ts';
 
 /** An operand of a binary function. Numbers do not widen the dtype of a tensor of their kind. */
 export type Operand = Tensor | number;

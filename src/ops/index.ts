@@ -3,6 +3,7 @@
 import './methods.ts';
 
 export * from './activations.ts';
+export * from './argmax.ts';
 export * from './arithmetic.ts';
 export {
   type Axes,
@@ -31,10 +32,32 @@ export {
 } from './define.ts';
 export * from './in-place.ts';
 export type { TensorMethods } from './methods.ts';
-export * from './norms.ts';
-export { type PointwiseRecord, backwardOf, pointwise } from './pointwise.ts';
+export * from './layer-norm.ts';
+export * from './prod.ts';
+export * from './rms-norm.ts';
+export { backwardOf } from './formula.ts';
+export { type PointwiseRecord, pointwise } from './pointwise.ts';
 export * from './random.ts';
-export * from './reductions.ts';
+export {
+  type ReduceOptions,
+  type VarianceOptions,
+  all,
+  allOp,
+  amax,
+  amaxOp,
+  amin,
+  aminOp,
+  any,
+  anyOp,
+  logsumexp,
+  logsumexpOp,
+  mean,
+  meanOp,
+  std,
+  sumSquares,
+  sumSquaresOp,
+  variance,
+} from './reductions.ts';
 export { allOps, findOp } from './registry.ts';
 export * from './rope.ts';
 export * from './slice.ts';

@@ -5,6 +5,7 @@
 
 import { Tensor } from '../tensor/tensor.ts';
 import { clamp, gelu, relu, silu } from './activations.ts';
+import { argmax, argmin } from './argmax.ts';
 import { add, div, maximum, minimum, mul, pow, sub } from './arithmetic.ts';
 import { cast, expand, reshape, sum } from './broadcast.ts';
 import {
@@ -34,20 +35,8 @@ import {
   subInPlace,
   zeroInPlace,
 } from './in-place.ts';
-import {
-  all,
-  amax,
-  amin,
-  any,
-  argmax,
-  argmin,
-  logsumexp,
-  mean,
-  prod,
-  std,
-  sumSquares,
-  variance,
-} from './reductions.ts';
+import { prod } from './prod.ts';
+import { all, amax, amin, any, logsumexp, mean, std, sumSquares, variance } from './reductions.ts';
 import { flip, narrow, select, slice } from './slice.ts';
 import { logSoftmax, softmax } from './softmax.ts';
 import { chunk, split, unbind } from './split.ts';

@@ -5,14 +5,17 @@
 
 import type { AnyOp } from '../ir/op.ts';
 import * as activations from './activations.ts';
+import * as argmax from './argmax.ts';
 import * as arithmetic from './arithmetic.ts';
 import * as broadcast from './broadcast.ts';
 import * as comparison from './comparison.ts';
 import * as creation from './creation.ts';
 import * as cumsum from './cumsum.ts';
 import * as inPlace from './in-place.ts';
-import * as norms from './norms.ts';
-import { backwardOf } from './pointwise.ts';
+import * as layerNorm from './layer-norm.ts';
+import * as prod from './prod.ts';
+import * as rmsNorm from './rms-norm.ts';
+import { backwardOf } from './formula.ts';
 import * as random from './random.ts';
 import * as reductions from './reductions.ts';
 import * as rope from './rope.ts';
@@ -45,9 +48,12 @@ const families: readonly object[] = [
   views,
   slice,
   reductions,
+  prod,
+  argmax,
   cumsum,
   softmax,
-  norms,
+  rmsNorm,
+  layerNorm,
   rope,
   creation,
   random,

@@ -5,10 +5,11 @@ import { clamp } from '../ops/activations.ts';
 import { add, maximum, minimum, mul, pow } from '../ops/arithmetic.ts';
 import { cast, sum } from '../ops/broadcast.ts';
 import { full } from '../ops/creation.ts';
-import { copyInPlace, mulInPlace } from '../ops/in-place.ts';
+import { copyInPlace } from '../ops/in-place.ts';
 import { amax, sumSquares } from '../ops/reductions.ts';
 import { abs, reciprocal, sqrt } from '../ops/unary.ts';
 import { noGrad, withPhase } from '../tensor/context.ts';
+import { currentMode } from '../tensor/mode.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 
@@ -38,15 +39,13 @@ export function clipGradNorm(
     );
   }
   return quietly(() => {
-    const gradients = gradientsOf(parameters);
-    const norm = totalNorm(gradients, normType);
+    const list = [...parameters];
+    const norm = totalNorm(gradientsOf(list), normType);
     if (maxNorm === Number.POSITIVE_INFINITY) return norm;
     const factor = scaleFor(norm, maxNorm);
-    for (const gradient of gradients) {
-      scope(() => {
-        mulInPlace(gradient, gradient.dtype === 'float32' ? factor : cast(factor, gradient.dtype));
-      });
-    }
+    changeGradients(list, (gradient) =>
+      mul(gradient, gradient.dtype === 'float32' ? factor : cast(factor, gradient.dtype)),
+    );
     return norm;
   });
 }
@@ -75,12 +74,24 @@ export function clipFactor(
 export function clipGradValue(parameters: Iterable<Tensor>, maxValue: number): void {
   checkBound('clipGradValue', 'maxValue', maxValue);
   quietly(() => {
-    for (const gradient of gradientsOf(parameters)) {
-      scope(() => {
-        copyInPlace(gradient, clamp(gradient, { min: -maxValue, max: maxValue }));
-      });
-    }
+    changeGradients(parameters, (gradient) => clamp(gradient, { min: -maxValue, max: maxValue }));
   });
+}
+
+/**
+ * Overwrites each gradient, so that only one of them exists twice at a time. In a traced step memory is
+ * the planner's business, and a gradient may be a view, which cannot be overwritten there: it is replaced.
+ */
+function changeGradients(parameters: Iterable<Tensor>, change: (gradient: Tensor) => Tensor): void {
+  const replace = currentMode().tracing;
+  for (const parameter of parameters) {
+    const { grad } = parameter;
+    if (!grad) continue;
+    scope(() => {
+      if (replace) parameter.grad = change(grad);
+      else copyInPlace(grad, change(grad));
+    });
+  }
 }
 
 function scaleFor(norm: Tensor, maxNorm: number): Tensor {

@@ -194,7 +194,8 @@ for (const entry of clipping.manifest.cases) {
     const { maxNorm, normType } = entry.params;
     scope(() => {
       const norm = clipGradNorm(
-        parts.map(({ parameter }) => parameter),
+        // An iterator that can be read once, as model.parameters() is.
+        parts.map(({ parameter }) => parameter).values(),
         maxNorm,
         { normType: normType === 'infinity' ? Number.POSITIVE_INFINITY : normType },
       );

@@ -361,5 +361,8 @@ test('random words inside reductions that cross rows at any phase', () => {
     scalars: [],
   };
   const operands = [{ dtype: 'uint32' as const, values: [0, 0] }];
-  assertSameNumbers(decode('uint32', runWasm(spec, operands)[0]!), runReference(spec, operands)[0]!);
+  assertSameNumbers(
+    decode('uint32', runWasm(spec, operands)[0]!),
+    runReference(spec, operands)[0]!,
+  );
 });

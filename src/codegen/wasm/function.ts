@@ -87,6 +87,7 @@ export class FunctionBuilder {
   /** Whether `madd`, `nmadd` and `laneSelect` use relaxed SIMD. */
   readonly relaxed: boolean;
   private readonly body: number[] = [];
+  private readonly entry: number[] = [];
   private readonly locals: ValueType[] = [];
   private readonly parameterCount: number;
   private depth = 0;
@@ -120,6 +121,17 @@ export class FunctionBuilder {
     const variable = this.variable(kind, index);
     if (initial !== undefined) variable.set(initial);
     return variable;
+  }
+
+  /**
+   * Evaluates a constant at the function's entry, wherever in the body it is asked for, and names it:
+   * engines build vector constants anew at each use, so loops should find them in a local.
+   */
+  atEntry<V extends Value>(constant: V): Var<V> {
+    const kind = (constant as unknown as { readonly kind: Kind }).kind;
+    const variable = this.local(kind);
+    append(this.entry, [constant.code, control.localSet, unsignedLeb(variable.index)]);
+    return variable as unknown as Var<V>;
   }
 
   /** Evaluates `value` now, once, and names the result. */
@@ -336,7 +348,8 @@ export class FunctionBuilder {
   seal(result?: Value): Code {
     invariant(this.depth === 0, () => 'FunctionBuilder: an open block at the end of a body');
     const groups = this.locals.map((type): Code => [1, valueTypes[type]]);
-    const code = flatten([vectorBytes(groups), this.body, result?.code ?? [], control.end]);
+    const statements: Code = [this.entry, this.body, result?.code ?? [], control.end];
+    const code = flatten([vectorBytes(groups), statements]);
     return [unsignedLeb(code.length), code];
   }
 

@@ -1,6 +1,6 @@
 /** A tensor seen as [outer, size, inner] around one axis, and checks of index arguments. */
 
-import { DTypeError, ShapeError } from '../../core/errors.ts';
+import { ArgumentError, DTypeError, ShapeError } from '../../core/errors.ts';
 import { type Shape, formatShape, numElements } from '../../core/shape.ts';
 import { type Aval, formatAval } from '../../ir/aval.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -52,7 +52,7 @@ export function checkRank(who: string, x: Aval): void {
 /** An index that a kernel would refuse, on the reference backend. */
 export function checkedIndex(who: string, index: number, size: number): number {
   if (Number.isInteger(index) && index >= 0 && index < size) return index;
-  throw new ShapeError(
+  throw new ArgumentError(
     `${who}: an index is out of range (got ${index} for an axis of size ${size}). Use indices from 0 to ${size - 1}.`,
     { index, size },
   );

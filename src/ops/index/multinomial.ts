@@ -10,7 +10,7 @@ import { div, maximum, mul, sub } from '../arithmetic.ts';
 import { cast, expand } from '../broadcast.ts';
 import { requireFloat } from '../define.ts';
 import { uniform } from '../random.ts';
-import { argmax } from '../reductions.ts';
+import { argmax } from '../argmax.ts';
 import { log } from '../unary.ts';
 import { unsqueeze } from '../views.ts';
 import { topk } from './sort.ts';

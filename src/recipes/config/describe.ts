@@ -91,8 +91,9 @@ function wrap(words: string, indent: string, width: number): string {
   return lines.join('\n');
 }
 
+/** Only `v.optional`: what else wraps a schema, such as `v.nullable`, is part of the value. */
 function isOptional(schema: v.GenericSchema): boolean {
-  return 'wrapped' in schema;
+  return schema.type === 'optional' && 'wrapped' in schema;
 }
 
 function fallbackOf(schema: v.GenericSchema): unknown {
@@ -100,5 +101,6 @@ function fallbackOf(schema: v.GenericSchema): unknown {
 }
 
 function unwrap(schema: v.GenericSchema): v.GenericSchema {
-  return 'wrapped' in schema ? unwrap(schema.wrapped as v.GenericSchema) : schema;
+  const isWrapped = isOptional(schema) && 'wrapped' in schema;
+  return isWrapped ? unwrap(schema.wrapped as v.GenericSchema) : schema;
 }

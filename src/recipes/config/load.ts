@@ -136,10 +136,11 @@ function pathOf(issue: v.BaseIssue<unknown>): string[] {
 
 function explain(schema: v.GenericSchema, issue: v.BaseIssue<unknown>, root: PlainObject): string {
   const path = pathOf(issue);
+  // A problem inside a list or an alternative belongs to the key that holds it.
+  while (path.length > 1 && !entriesAt(schema, path.slice(0, -1))) path.pop();
   const key = path.join('.');
   const parent = path.slice(0, -1);
-  const group = schemaAt(schema, parent);
-  const siblings = Object.keys((group && entriesOf(group)) ?? {});
+  const siblings = Object.keys(entriesAt(schema, parent) ?? {});
   const last = path.at(-1) ?? '';
   if (siblings.length > 0 && !siblings.includes(last)) {
     return `unknown key ${key} (got ${describeValue(valueAt(root, path))}). ${suggest(schema, path, siblings)}`;
@@ -150,6 +151,14 @@ function explain(schema: v.GenericSchema, issue: v.BaseIssue<unknown>, root: Pla
   return found === undefined
     ? `${key} is missing. Give ${legal}.`
     : `${key} must be ${legal} (got ${describeValue(found)}).`;
+}
+
+function entriesAt(
+  schema: v.GenericSchema,
+  path: readonly string[],
+): Record<string, v.GenericSchema> | undefined {
+  const group = schemaAt(schema, path);
+  return group && entriesOf(group);
 }
 
 /** The nearest names beside the unknown one, and keys elsewhere whose last part is close to it. */

@@ -409,7 +409,7 @@ describe('CPU backend', () => {
       backend.dispose();
       return t.skip('koffi or madvise is not there');
     }
-    const bytes = 2 ** 28;
+    const bytes = 2 ** 27;
     const kept = floats(backend, range(100_000));
     const block = backend.allocator.alloc(bytes, 'temporary');
     backend.write(at(block), new Uint8Array(bytes).fill(1));

@@ -25,6 +25,7 @@ import {
   slotCount,
   storeValues,
 } from './executable.ts';
+import { trapError } from './failure.ts';
 import { encodeGemm, gemmThreads, gemmWork, wakingWork } from './gemm-call.ts';
 import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
 import { SharedMemory, storeAddress } from './memory.ts';
@@ -195,7 +196,9 @@ export class CpuBackend implements Backend {
       code.id,
       launchArgsStart,
       executable,
-      () => `launch: kernel ${executable.key.slice(0, 200)} failed`,
+      (failure) =>
+        trapError(executable, failure) ??
+        `launch: kernel ${executable.key.slice(0, 200)} failed`,
     );
   }
 
@@ -270,6 +273,7 @@ export class CpuBackend implements Backend {
         scalars: [],
         scratchBytes: alignBytes(scratchBytes),
         values,
+        trap: routine.trap,
       }),
     );
   }

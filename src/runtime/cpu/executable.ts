@@ -27,6 +27,8 @@ export interface CpuExecutable extends Executable {
   readonly scratchBytes: number;
   /** Fixed values in the slots after operands and scratch. */
   readonly values: readonly { readonly type: ComputeType; readonly value: number }[];
+  /** What to say when it traps; see WasmRoutine. */
+  readonly trap?: string | undefined;
 }
 
 /** Vector instructions that are worth a thread which is awake: some microseconds. */

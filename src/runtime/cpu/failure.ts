@@ -1,5 +1,6 @@
 /** Passing the first failure of a command from any thread to the main one. */
 
+import { ArgumentError } from '../../core/errors.ts';
 import { failureStart, maxFailureLength, word } from './control.ts';
 
 export interface Failure {
@@ -7,6 +8,15 @@ export interface Failure {
   readonly text: string;
   /** The step of the program; -1 for a single kernel. */
   readonly step: number;
+}
+
+/** The error of a kernel that trapped because of the values it was given; undefined for other failures. */
+export function trapError(
+  executable: { readonly trap?: string | undefined } | undefined,
+  failure: Failure,
+): ArgumentError | undefined {
+  const trapped = executable?.trap !== undefined && failure.text.includes('unreachable');
+  return trapped ? new ArgumentError(executable.trap) : undefined;
 }
 
 /** Notes a failure; only the first of a command is kept. */

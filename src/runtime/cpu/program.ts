@@ -1,11 +1,11 @@
 /** Programs of the CPU backend, on the main thread: argument slots, and the runs. */
 
-import { ArgumentError, DisposedError, invariant } from '../../core/errors.ts';
+import { ArgumentError, DisposedError, invariant, type RetuneError } from '../../core/errors.ts';
 import { alignBytes, alignment, type Block } from '../allocator.ts';
 import type { Program, ProgramStep } from '../backend.ts';
 import type { Chunk } from '../heap.ts';
 import { type CpuExecutable, slotCount, storeValues } from './executable.ts';
-import type { Failure } from './failure.ts';
+import { type Failure, trapError } from './failure.ts';
 import { type SharedMemory, storeAddress } from './memory.ts';
 import type { CodeStep } from './program-code.ts';
 
@@ -33,7 +33,7 @@ export interface ProgramParts extends ProgramLayout {
   /** Address of the scratch memory now; it moves when it has to grow. */
   readonly scratch: () => number;
   readonly execute: (
-    describe: (failure: Failure) => string,
+    describe: (failure: Failure) => string | RetuneError,
     stepDone?: (step: number) => void,
   ) => void;
   readonly release: () => void;
@@ -134,12 +134,14 @@ export class CpuProgram implements Program {
     for (const at of scratchWords) storeAddress(this.#words, at, scratch);
   }
 
-  readonly #describe = (failure: Failure): string => {
+  readonly #describe = (failure: Failure): string | RetuneError => {
     const step = this.#parts.steps[failure.step];
     invariant(step || failure.step < 0, () => `Program: no step ${failure.step}`);
-    return step
-      ? `Program.run: step ${failure.step} (${step.label}) failed`
-      : 'Program.run: the program failed';
+    if (!step) return 'Program.run: the program failed';
+    const executable = step.executable as CpuExecutable | undefined;
+    return (
+      trapError(executable, failure) ?? `Program.run: step ${failure.step} (${step.label}) failed`
+    );
   };
 }
 

@@ -4,7 +4,7 @@
  * the process alive.
  */
 
-import { DisposedError, InternalError } from '../../core/errors.ts';
+import { DisposedError, InternalError, RetuneError } from '../../core/errors.ts';
 import { stopCode, word, workerWord, workerWords } from './control.ts';
 import { reportFailure, takeFailure, type Failure } from './failure.ts';
 import { type SharedMemory, storeAddress } from './memory.ts';
@@ -56,13 +56,13 @@ export class ThreadPool {
 
   /**
    * Runs a code and returns when all threads are done. A failure of any thread is thrown as
-   * InternalError, with the text of `describe`.
+   * InternalError, with the text of `describe`, or as the error that `describe` gives.
    */
   run(
     code: number,
     args: number,
     wanted: Crew,
-    describe: (failure: Failure) => string,
+    describe: (failure: Failure) => string | RetuneError,
     stepDone?: (step: number) => void,
   ): void {
     const { control } = this.#memory;
@@ -87,7 +87,11 @@ export class ThreadPool {
     }
     if (crew > 1) waitForWorkers(control, this.#main.checkWorkers);
     const failure = takeFailure(control);
-    if (failure) throw new InternalError(`${describe(failure)}: ${failure.text}`);
+    if (!failure) return;
+    const reason = describe(failure);
+    throw reason instanceof RetuneError
+      ? reason
+      : new InternalError(`${reason}: ${failure.text}`);
   }
 
   /** Threads that take part: all that are wanted, or the main one alone. */

@@ -5,7 +5,7 @@
  * overflow and gradual underflow follow IEEE 754 and C.
  */
 
-import { F32x4, type I32x4 } from '../vectors.ts';
+import { F32x4 } from '../vectors.ts';
 import { asF32, asI32, type Lanes } from './lanes.ts';
 
 /** ln 2 in two parts; products of the first with integers below 2^15 are exact. */
@@ -36,12 +36,19 @@ const erfFar = [
 ];
 
 export function exp(l: Lanes, x: F32x4): F32x4 {
-  const { power, remainder } = reduce(l, l.hold(x.pmax(l.f32(-104)).pmin(l.f32(89))));
+  return expOfRange(l, l.hold(x.pmax(l.f32(-104)).pmin(l.f32(89))));
+}
+
+/** exp of arguments from -104 to 89, held. */
+function expOfRange(l: Lanes, x: F32x4): F32x4 {
+  const { shifted, remainder } = reduce(l, x);
   const tail = l.polynomial(remainder, expTail);
   const y = l.fma(tail, remainder.mul(remainder), remainder).add(l.f32(1));
-  // 2^power in two factors: the whole of it may lie outside the normal range.
-  const half = l.hold(power.shrS(1));
-  return y.mul(powerOfTwo(l, half)).mul(powerOfTwo(l, power.sub(half)));
+  // 2^power in two factors, since the whole of it may lie outside the normal range: exponent fields
+  // power + 2 * 127 halved, and the rest.
+  const biased = l.hold(asI32(shifted).sub(l.i32(rounderBits - 254)));
+  const half = l.hold(biased.shrS(1));
+  return y.mul(asF32(half.shl(23))).mul(asF32(biased.sub(half).shl(23)));
 }
 
 /** exp(x) - 1 without cancellation near 0. */
@@ -53,10 +60,17 @@ export function expm1(l: Lanes, x: F32x4): F32x4 {
 }
 
 function expm1Core(l: Lanes, x: F32x4): F32x4 {
-  const { power, remainder } = reduce(l, l.hold(x.pmax(l.f32(-30)).pmin(l.f32(89))));
+  const { shifted, remainder } = reduce(l, l.hold(x.pmax(l.f32(-30)).pmin(l.f32(89))));
   const tail = l.polynomial(remainder, expTail);
   const near = l.fma(tail, remainder.mul(remainder), remainder);
-  const half = l.hold(powerOfTwo(l, power.sub(l.i32(1))));
+  // Half of 2^power is finite for every argument.
+  const half = l.hold(
+    asF32(
+      asI32(shifted)
+        .sub(l.i32(rounderBits - 126))
+        .shl(23),
+    ),
+  );
   const y = l.hold(l.fma(near, half, half.sub(l.f32(0.5))));
   return y.add(y);
 }
@@ -92,7 +106,8 @@ export function log1p(l: Lanes, x: F32x4): F32x4 {
 
 export function sigmoid(l: Lanes, x: F32x4): F32x4 {
   x = l.hold(x);
-  const z = l.hold(exp(l, asF32(asI32(x).or(l.i32(0x80000000)))));
+  const negative = asF32(asI32(x).or(l.i32(0x80000000)));
+  const z = l.hold(expOfRange(l, l.hold(negative.pmax(l.f32(-104)))));
   const one = l.f32(1);
   return l.select(x.lt(F32x4.of(0)), z, one).div(z.add(one));
 }
@@ -113,18 +128,16 @@ export function erf(l: Lanes, x: F32x4): F32x4 {
   return withSignOf(l, l.select(size.le(l.f32(1)), near, far), x);
 }
 
-/** x = power * ln 2 + remainder. The argument must be held and |x| below 2^14. */
-function reduce(l: Lanes, x: F32x4): { power: I32x4; remainder: F32x4 } {
+/**
+ * x = power * ln 2 + remainder, with power in the low mantissa bits of `shifted`, above rounderBits.
+ * The argument must be held and |x| below 2^14.
+ */
+function reduce(l: Lanes, x: F32x4): { shifted: F32x4; remainder: F32x4 } {
   const shifted = l.hold(l.fma(x, l.f32(Math.LOG2E), l.f32(rounder)));
   const n = l.hold(shifted.sub(l.f32(rounder)));
   const high = l.fma(n, l.f32(-ln2High), x);
   const remainder = l.hold(l.fma(n, l.f32(-ln2Low), high));
-  return { power: l.hold(asI32(shifted).sub(l.i32(rounderBits))), remainder };
-}
-
-/** 2^n for n in -126..127. */
-function powerOfTwo(l: Lanes, n: I32x4): F32x4 {
-  return asF32(n.add(l.i32(127)).shl(23));
+  return { shifted, remainder };
 }
 
 /** A non-negative `value` with the sign of `x`. */

@@ -15,7 +15,7 @@ import { ModuleBuilder } from '../module.ts';
 import type { I32 } from '../scalars.ts';
 import { emitColumns } from './columns.ts';
 import { Evaluator } from './evaluate.ts';
-import { type ConstantPool, Lanes } from './lanes.ts';
+import { Lanes } from './lanes.ts';
 import { type KernelProgram, kernelProgram, lineCost } from './program.ts';
 import { emitPoints, pointBlock } from './points.ts';
 import { emitRow, tailWidths } from './rows.ts';
@@ -40,22 +40,16 @@ export function generateKernel(spec: KernelSpec, target: KernelTarget): Generate
   // A single point is a row of one.
   const program = kernelProgram(normal.space.length > 0 ? normal : withUnitAxis(normal));
   const grid = unitGrid(program);
-  const pool: ConstantPool = new Map();
-  const build = (): ModuleBuilder => {
-    const module = new ModuleBuilder({
-      address: target.memory64 ? 'i64' : 'i32',
-      relaxed: target.relaxedSimd,
-    });
-    kernelFunction(module, 'main', (f, args) => {
-      if (grid.units > 0) emitKernel(f, args, program, grid, pool);
-    });
-    return module;
-  };
-  // The dry run finds the constants; the second one sets them up at the function's entry.
-  build();
+  const module = new ModuleBuilder({
+    address: target.memory64 ? 'i64' : 'i32',
+    relaxed: target.relaxedSimd,
+  });
+  kernelFunction(module, 'main', (f, args) => {
+    if (grid.units > 0) emitKernel(f, args, program, grid);
+  });
   const points = program.spec.space.reduce((product, size) => product * size, 1);
   const cost = program.lines.reduce((sum, line) => sum + lineCost(line.node), 0);
-  return { bytes: build().bytes(), units: grid.units, cost: (points / 4) * cost };
+  return { bytes: module.bytes(), units: grid.units, cost: (points / 4) * cost };
 }
 
 interface Grid {
@@ -106,9 +100,8 @@ function emitKernel(
   args: KernelArguments,
   program: KernelProgram,
   grid: Grid,
-  pool: ConstantPool,
 ): void {
-  const ev = new Evaluator(new Lanes(f, pool), program, args);
+  const ev = new Evaluator(new Lanes(f), program, args);
   const { space } = program.spec;
   const { vectorAxis } = program;
   // Inputs that are the same at every point are read once.

@@ -6,8 +6,6 @@
  * same instructions on an element and gives the same bits.
  */
 
-import type { Code } from '../encoding.ts';
-import { flatten } from '../encoding.ts';
 import type { FunctionBuilder, Kind, Kinds } from '../function.ts';
 import { control } from '../opcodes.ts';
 import type { Value, Var } from '../scalars.ts';
@@ -19,42 +17,32 @@ export type Lane4 = F32x4 | I32x4;
 
 type VectorKind = 'f32x4' | 'i32x4' | 'f64x2' | 'i64x2' | 'i8x16' | 'i16x8';
 
-/** Codes of the vector constants of a kernel, in order of first use; filled by a first, dry run. */
-export type ConstantPool = Map<string, Code>;
-
 export class Lanes {
   readonly f: FunctionBuilder;
-  private readonly pool: ConstantPool;
-  private readonly hoisted = new Map<string, number>();
+  /** Locals of the constants in use, by their text. */
+  private readonly constants = new Map<string, number>();
   private readonly slots: number[] = [];
   private used = 0;
 
-  /** Sets up the constants already in `pool`; those met later are added to it and used in place. */
-  constructor(f: FunctionBuilder, pool: ConstantPool) {
+  constructor(f: FunctionBuilder) {
     this.f = f;
-    this.pool = pool;
-    for (const [key, code] of pool) {
-      this.hoisted.set(key, f.local('i32x4', new I32x4(code)).index);
-    }
   }
 
   f32(value: number): F32x4 {
-    return this.constant('f32x4', F32x4.of(value));
+    const key = Object.is(value, -0) ? 'f32 -0' : `f32 ${value}`;
+    return this.constant('f32x4', key, () => F32x4.of(value));
   }
   i32(value: number): I32x4 {
-    return this.constant('i32x4', I32x4.of(value | 0));
+    return this.constant('i32x4', `i32 ${value | 0}`, () => I32x4.of(value | 0));
   }
   f64(value: number): F64x2 {
-    return this.constant('f64x2', F64x2.of(value));
+    return this.constant('f64x2', `f64 ${value}`, () => F64x2.of(value));
   }
   i64(value: number): I64x2 {
-    return this.constant('i64x2', I64x2.of(value));
+    return this.constant('i64x2', `i64 ${value}`, () => I64x2.of(value));
   }
   i32Lanes(lanes: readonly [number, number, number, number]): I32x4 {
-    return this.constant('i32x4', I32x4.constant(lanes));
-  }
-  zero(): F32x4 {
-    return F32x4.of(0);
+    return this.constant('i32x4', `lanes ${lanes}`, () => I32x4.constant(lanes));
   }
 
   /** Evaluates `value` now and names it, unless it is a local already. Lives until the scope ends. */
@@ -92,12 +80,13 @@ export class Lanes {
     return rest.reduce<F32x4>((sum, c) => this.fma(sum, x, this.f32(c)), this.f32(first!));
   }
 
-  private constant<K extends VectorKind>(kind: K, value: Kinds[K]): Kinds[K] {
-    const key = flatten(value.code).join();
-    const index = this.hoisted.get(key);
-    if (index !== undefined) return this.f.variable(kind, index);
-    this.pool.set(key, value.code);
-    return value;
+  private constant<K extends VectorKind>(kind: K, key: string, value: () => Kinds[K]): Kinds[K] {
+    let index = this.constants.get(key);
+    if (index === undefined) {
+      index = this.f.atEntry(value() as unknown as I32x4).index;
+      this.constants.set(key, index);
+    }
+    return this.f.variable(kind, index);
   }
 }
 

@@ -3,7 +3,7 @@
 import { kernelFunction } from '../../../codegen/wasm/kernel-function.ts';
 import type { RoutineTarget, WasmRoutine } from '../../../ir/op.ts';
 import { copyRow } from './row-work.ts';
-import { moduleFor, type RowSizes } from './rows.ts';
+import { moduleFor, outOfRange, type RowSizes } from './rows.ts';
 
 const threadWork = 16384;
 
@@ -14,7 +14,8 @@ export function gatherElements(
   target: RoutineTarget,
 ): WasmRoutine {
   return {
-    key: `gather of ${bytes}-byte elements (fails when an index is out of range) ${target.memory64}`,
+    key: `gather of ${bytes}-byte elements ${target.memory64}`,
+    trap: outOfRange('gather', size),
     parallelUnits: Math.floor((outer * count * inner) / threadWork),
     values: [outer * count, count, size, inner].map((value) => ({ type: 'i32', value })),
     build: () => {
@@ -57,7 +58,8 @@ export function scatterAddElements(
 ): WasmRoutine {
   const byColumn = outer === 1;
   return {
-    key: `scatterAdd ${type} by ${byColumn ? 'column' : 'table'} (fails when an index is out of range) ${target.memory64}`,
+    key: `scatterAdd ${type} by ${byColumn ? 'column' : 'table'} ${target.memory64}`,
+    trap: outOfRange('scatterAdd', size),
     parallelUnits: Math.min(
       byColumn ? Math.ceil(inner / 16) : outer,
       Math.floor((outer * (size + count) * inner) / threadWork),

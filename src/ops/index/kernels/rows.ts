@@ -1,6 +1,6 @@
 /**
  * Kernels that move rows by number. Sizes are run-time values, so one module serves all shapes.
- * A row number outside the table traps: the launch then fails with an error that carries the key.
+ * A row number outside the table traps, which the backend reports as an ArgumentError.
  */
 
 import { I32 } from '../../../codegen/wasm/scalars.ts';
@@ -30,6 +30,14 @@ export function moduleFor(target: RoutineTarget): ModuleBuilder {
   });
 }
 
+/** Text of the error for an index outside an axis. */
+export function outOfRange(who: string, size: number): string {
+  return (
+    `${who}: an index is out of range for an axis of size ${size} (got one that is negative or too large). ` +
+    `Use indices from 0 to ${size - 1}.`
+  );
+}
+
 function values(...list: readonly number[]): NonNullable<WasmRoutine['values']> {
   return list.map((value) => ({ type: 'i32', value }));
 }
@@ -38,7 +46,8 @@ function values(...list: readonly number[]): NonNullable<WasmRoutine['values']> 
 export function gatherRows(sizes: RowSizes, bytes: number, target: RoutineTarget): WasmRoutine {
   const { outer, size, count, inner } = sizes;
   return {
-    key: `rows by index (fails when an index is outside the table) ${target.memory64}`,
+    key: `rows by index ${target.memory64}`,
+    trap: outOfRange('indexSelect', size),
     parallelUnits: Math.floor((outer * count * inner) / threadWork),
     values: values(outer * count, count, size, inner * bytes),
     build: () => {
@@ -71,7 +80,8 @@ const ownedRows = 16;
 export function sumRows(sizes: RowSizes, target: RoutineTarget): WasmRoutine {
   const { outer, size, count, inner } = sizes;
   return {
-    key: `sum of rows by index (fails when an index is outside the result) ${target.memory64}`,
+    key: `sum of rows by index ${target.memory64}`,
+    trap: outOfRange('segmentSum', size),
     parallelUnits: Math.floor((outer * (count + size) * inner) / threadWork),
     values: values(outer, size, count, inner),
     build: () => {

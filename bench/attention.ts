@@ -41,7 +41,8 @@ for (const [B, H, K, T, D] of [
     const dout = normal([B, T, H, D]);
     const forward = best(() => scope(() => void apply(attentionOp, [query, key, value], params)));
     const [out, lse] = apply(attentionOp, [query, key, value], params);
-    const inputs = [query, key, value, out!, lse!, dout];
+    if (!out || !lse) throw new Error('attention gave no outputs');
+    const inputs = [query, key, value, out, lse, dout];
     const backward = best(() => scope(() => void apply(attentionBackwardOp, inputs, params)));
     const gigaflops = (2 * B * H * T * T * D) / 2 / 1e6;
     const cells = [
@@ -54,7 +55,9 @@ for (const [B, H, K, T, D] of [
       backward.toFixed(2),
       ((5 * gigaflops) / backward).toFixed(0),
     ];
-    console.log(cells.map((cell, i) => String(cell).padEnd([4, 7, 6, 5, 12, 10, 13, 0][i] ?? 0)).join(''));
+    console.log(
+      cells.map((cell, i) => String(cell).padEnd([4, 7, 6, 5, 12, 10, 13, 0][i] ?? 0)).join(''),
+    );
   });
 }
 backend.dispose();

@@ -65,7 +65,8 @@ function training(result: TrainingResult): string {
     'environment/execution/checkpointing',
     'ms a step',
     'tokens/s',
-    'tokens/s over PyTorch eager',
+    'tokens/s over PyTorch eager/none',
+    'over PyTorch, same row',
     'turns (discarded)',
     'step MiB',
     'planned MiB',
@@ -101,6 +102,8 @@ function entryRow(
   if (one.failure !== undefined) return [one.entry.name, `failed: ${one.failure}`];
   const time = stepTime(one);
   const ratio = reference && reference !== one ? timeRatio(reference, one) : undefined;
+  const twin = findEntry(result, 'torch', one.entry.variant);
+  const twinRatio = twin && twin !== one ? timeRatio(twin, one) : undefined;
   const difference = reference && reference !== one ? lossDifference(one, reference) : undefined;
   const { peakBytes, plannedBytes } = one.memory ?? {};
   return [
@@ -108,6 +111,7 @@ function entryRow(
     figureText(time),
     time ? (result.tokensPerStep / (time.median / 1000)).toFixed(0) : '',
     figureText(ratio),
+    figureText(twinRatio),
     `${one.turns?.length ?? 0} (${discardedTurns(one)})`,
     mebibytes(peakBytes),
     plannedBytes === undefined ? '' : mebibytes(plannedBytes),
@@ -158,11 +162,14 @@ function ops({ ops: found }: Results): string {
     (bytes / ms / 1e6).toFixed(1),
     flops > 0 ? (flops / ms / 1e6).toFixed(1) : '',
   ]);
-  const skipped = found.skipped.map(({ op, reason }) => `\`${op}\` (${reason})`).join(', ');
+  const byReason = Map.groupBy(found.skipped, ({ reason }) => reason);
+  const skipped = [...byReason].map(
+    ([reason, list]) => `* ${reason}: ${list.map(({ op }) => `\`${op}\``).join(', ')}`,
+  );
   return [
     '## Ops, each alone, eager, on its enlarged sample',
     table(['op', 'kind', 'inputs', 'ms', 'GB/s', 'GFLOP/s'], body),
-    skipped === '' ? '' : `Not timed: ${skipped}.`,
+    skipped.length === 0 ? '' : `Not timed:\n\n${skipped.join('\n')}`,
   ].join('\n\n');
 }
 

@@ -53,9 +53,10 @@ export function timeOps(milliseconds: number): AnswerOf<'ops'> {
 
 /** The largest multiple of `sample` that is not more than enough; undefined when none is worth timing. */
 export function enlarge(op: AnyOp, sample: Sample<Params>): SizedSample | undefined {
+  const fixed = fixedInput(op, sample);
   let best: SizedSample | undefined;
   for (let factor = 2; ; factor = Math.ceil(factor * 1.1)) {
-    const sized = scaled(op, sample, factor);
+    const sized = scaled(op, sample, factor, fixed);
     if (!sized || sized.cost.flops > enough.flops) break;
     const bytes = sized.cost.bytesRead + sized.cost.bytesWritten;
     if (bytes > enough.bytes || factor > enough.bytes) break;
@@ -64,9 +65,21 @@ export function enlarge(op: AnyOp, sample: Sample<Params>): SizedSample | undefi
   return best;
 }
 
-function scaled(op: AnyOp, sample: Sample<Params>, factor: number): SizedSample | undefined {
+/** The input that keeps its size: a generator's state, or the one without which the op takes the rest. */
+function fixedInput(op: AnyOp, sample: Sample<Params>): number {
+  if (op.traits.random) return 0;
+  const candidates = [-1, ...sample.inputs.keys()];
+  return candidates.find((i) => scaled(op, sample, 2, i) !== undefined) ?? -1;
+}
+
+function scaled(
+  op: AnyOp,
+  sample: Sample<Params>,
+  factor: number,
+  fixed: number,
+): SizedSample | undefined {
   const inputs = sample.inputs.map((input, i) =>
-    op.traits.random && i === 0 ? input : { ...input, shape: multiply(input.shape, factor) },
+    i === fixed ? input : { ...input, shape: multiply(input.shape, factor) },
   );
   const params = Object.fromEntries(
     Object.entries(sample.params).map(([key, value]) =>

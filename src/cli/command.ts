@@ -30,7 +30,10 @@ export interface CliCommand {
   /** Text for the end of the help, made for this command line; '' for none. */
   details?(argv: readonly string[]): Promise<string>;
   /** `args` as in `arguments`, one list at the end for a `...`. Returns the exit code. */
-  run(args: readonly (string | readonly string[] | undefined)[], options: CliValues): Promise<number>;
+  run(
+    args: readonly (string | readonly string[] | undefined)[],
+    options: CliValues,
+  ): Promise<number>;
 }
 
 /** Option values by their long name in camel case. */

@@ -46,7 +46,10 @@ export async function buildProgram(
     .version(version(), '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show this help')
     .helpCommand(false)
-    .addHelpText('after', `\n${formatExamples(examples)}\n\nEvery command explains itself: retune <command> --help`)
+    .addHelpText(
+      'after',
+      `\n${formatExamples(examples)}\n\nEvery command explains itself: retune <command> --help`,
+    )
     .showSuggestionAfterError(true)
     .exitOverride();
   for (const command of commands) {
@@ -68,7 +71,10 @@ function toCommander(spec: CliCommand, outcome: { code: number }, details: strin
   for (const argument of spec.arguments) command.argument(argument.spec, argument.doc);
   for (const option of spec.options) addOption(command, option);
   const lines = spec.examples.map((example) => [example.command, example.doc] as const);
-  command.addHelpText('after', `\n${formatExamples(lines)}${details === '' ? '' : `\n\n${details}`}`);
+  command.addHelpText(
+    'after',
+    `\n${formatExamples(lines)}${details === '' ? '' : `\n\n${details}`}`,
+  );
   command.action(async (...given: unknown[]) => {
     const args = given.slice(0, spec.arguments.length);
     outcome.code = await spec.run(

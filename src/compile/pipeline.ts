@@ -10,13 +10,19 @@ import { verifyGraph } from '../ir/verify.ts';
 import { type MemoryPlan, planMemory } from './memory-plan.ts';
 import { fuse } from './fuse.ts';
 import { type Placement, type PlacedBuffer, place } from './place.ts';
-import { rematerializeRegions } from './rematerialize.ts';
+import { regionsByFirstRead, rematerializeRegions } from './rematerialize.ts';
 import { scheduleGraph } from './schedule.ts';
 import { mergeCommonSubexpressions, removeDeadCode } from './simplify.ts';
 
+/** What passes decide by, beside the graph. */
+export interface PassContext {
+  /** Outermost checkpoint regions that keep their values; see keepFreeRegions. */
+  readonly keptRegions: ReadonlySet<number>;
+}
+
 export interface Pass {
   readonly name: string;
-  readonly run: (graph: Graph) => Graph;
+  readonly run: (graph: Graph, context: PassContext) => Graph;
   /** Passes that give the graph its meaning cannot be left out. */
   readonly required?: boolean;
 }
@@ -24,15 +30,20 @@ export interface Pass {
 export const passes: readonly Pass[] = [
   { name: 'removeDeadCode', run: removeDeadCode },
   { name: 'mergeCommonSubexpressions', run: mergeCommonSubexpressions },
-  { name: 'rematerializeRegions', run: rematerializeRegions, required: true },
+  {
+    name: 'rematerializeRegions',
+    run: (graph, context) => rematerializeRegions(graph, context.keptRegions),
+    required: true,
+  },
   { name: 'removeDeadCopies', run: removeDeadCode },
   { name: 'schedule', run: scheduleGraph },
 ];
 
-/** Names that `disable` takes: graph passes and the fusion of kernels. */
+/** Names that `disable` takes: graph passes, the fusion of kernels, and the choice of kept regions. */
 export const passNames: readonly string[] = [
   ...passes.filter((pass) => !pass.required).map((pass) => pass.name),
   'fuse',
+  'keepFreeRegions',
 ];
 
 export interface PipelineOptions {
@@ -52,8 +63,11 @@ export interface CompiledPlan {
   readonly offsets: ReadonlyMap<PlacedBuffer, number>;
   /** Bytes of the arena and of the results: what the step allocates. */
   readonly peakBytes: number;
+  /** Checkpoint regions that were not recomputed because keeping them does not raise the peak. */
+  readonly keptRegions: ReadonlySet<number>;
 }
 
+/** Plans a traced step. The graph is checked and shown after each pass of the plan that is taken. */
 export function runPipeline(traced: Graph, options: PipelineOptions = {}): CompiledPlan {
   const disabled = new Set(options.disable ?? []);
   for (const name of disabled) {
@@ -63,28 +77,60 @@ export function runPipeline(traced: Graph, options: PipelineOptions = {}): Compi
       { key: 'disable', value: name },
     );
   }
+  const none: ReadonlySet<number> = new Set();
+  const kept = disabled.has('keepFreeRegions') ? none : keepFreeRegions(traced, disabled);
   const verify = options.verify ?? readEnv('RETUNE_VERIFY') === '1';
-  const show = (name: string, graph: Graph): void => {
+  return plan(traced, disabled, kept, (name, graph) => {
     if (verify) verifyGraph(graph, name);
     options.inspect?.(name, graph);
-  };
+  });
+}
+
+/**
+ * Regions whose recompute would buy nothing: backward starts with the last layers, so what they would
+ * drop is needed again before anything else has been freed. Regions are added from the last backwards
+ * for as long as the planned peak stays at or below that of recomputing them all.
+ */
+function keepFreeRegions(traced: Graph, disabled: ReadonlySet<string>): ReadonlySet<number> {
+  const candidates = regionsByFirstRead(traced);
+  let kept: ReadonlySet<number> = new Set();
+  if (candidates.length === 0) return kept;
+  const { peakBytes } = plan(traced, disabled, kept);
+  for (const region of candidates) {
+    const trial = new Set([...kept, region]);
+    if (plan(traced, disabled, trial).peakBytes > peakBytes) break;
+    kept = trial;
+  }
+  return kept;
+}
+
+function plan(
+  traced: Graph,
+  disabled: ReadonlySet<string>,
+  keptRegions: ReadonlySet<number>,
+  show: (pass: string, graph: Graph) => void = () => {},
+): CompiledPlan {
   show('trace', traced);
   let graph = traced;
   for (const pass of passes) {
     if (disabled.has(pass.name)) continue;
-    graph = pass.run(graph);
+    graph = pass.run(graph, { keptRegions });
     show(pass.name, graph);
   }
   const placement = place(graph, fuse(graph, { enabled: !disabled.has('fuse') }));
-  return planned(graph, placement);
+  return planned(graph, placement, keptRegions);
 }
 
-function planned(graph: Graph, placement: Placement): CompiledPlan {
+function planned(
+  graph: Graph,
+  placement: Placement,
+  keptRegions: ReadonlySet<number>,
+): CompiledPlan {
   const arena = placement.buffers.filter((buffer) => buffer.kind === 'arena' && buffer.last >= 0);
   const memory = planMemory(arena);
   const offsets = new Map(arena.map((buffer, i) => [buffer, memory.offsets[i] ?? 0]));
   const results = new Set(placement.results);
   let peakBytes = memory.arenaBytes;
   for (const buffer of results) peakBytes += buffer.bytes;
-  return { graph, placement, memory, offsets, peakBytes };
+  return { graph, placement, memory, offsets, peakBytes, keptRegions };
 }

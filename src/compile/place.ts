@@ -209,8 +209,8 @@ class Placer {
   }
 
   #routine(node: Node, index: number): void {
-    const op = node.op!;
-    invariant(op.lower.kind === 'routine', () => `${op.name} is not a routine`);
+    const { op } = node;
+    invariant(op?.lower.kind === 'routine', () => `${op?.name} is not a routine`);
     const { routine } = op.lower;
     const inputs = node.inputs.map((value, i) => {
       const where = this.#at(value);

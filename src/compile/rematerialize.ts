@@ -16,7 +16,8 @@ import {
   rewriteGraph,
 } from '../ir/graph.ts';
 
-export function rematerializeRegions(graph: Graph): Graph {
+/** `keep`: outermost regions whose values are kept after all, because that costs no memory. */
+export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = new Set()): Graph {
   const rootOf = outermostRegions(graph);
   const overwritten = overwrittenValues(graph);
   /** Outputs, in the new graph, of the copy of an old node. */
@@ -52,8 +53,20 @@ export function rematerializeRegions(graph: Graph): Graph {
     if (!node.op?.traits.savedRead) return builder.copy(node, inputs);
     const root = rootOf.get(node.params.region as number);
     const source = definite(node.inputs[0]);
-    return [root === undefined ? definite(inputs[0]) : recompute(source, root, builder)];
+    const kept = root === undefined || keep.has(root);
+    return [kept ? definite(inputs[0]) : recompute(source, root, builder)];
   }
+}
+
+/** Outermost regions in the order in which backward first reads what they saved: the last layers first. */
+export function regionsByFirstRead(graph: Graph): number[] {
+  const rootOf = outermostRegions(graph);
+  const order = new Set<number>();
+  for (const node of graph.nodes) {
+    const root = node.op?.traits.savedRead ? rootOf.get(node.params.region as number) : undefined;
+    if (root !== undefined) order.add(root);
+  }
+  return [...order];
 }
 
 /** The outermost region that encloses each region. */

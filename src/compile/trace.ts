@@ -51,17 +51,12 @@ export interface Trace<R> {
  */
 export function trace<A extends readonly unknown[], R>(step: (...args: A) => R, args: A): Trace<R> {
   const argumentValues: Value[] = [];
-  let mode: TraceMode | undefined;
+  const mode = new TraceMode();
   const traced = withMode(
-    () => {
-      mode = new TraceMode();
-      return mode;
-    },
+    () => mode,
     () =>
       scope(() => {
-        invariant(mode, () => 'no trace mode');
         const inputs = mapTensors(args, (tensor) => {
-          invariant(mode, () => 'no trace mode');
           const value = mode.builder.input(`arg${argumentValues.length}`, tensor.aval);
           argumentValues.push(value);
           const input = new Tensor(mode.wrap(value), tensor.shape, tensor.dtype);
@@ -72,11 +67,10 @@ export function trace<A extends readonly unknown[], R>(step: (...args: A) => R, 
         const resultTensors: Tensor[] = [];
         forEachTensor(result, (tensor) => resultTensors.push(tensor.detach()));
         mode.dropGradients();
-        const values = resultTensors.map((tensor) => mode!.valueOf(tensor));
+        const values = resultTensors.map((tensor) => mode.valueOf(tensor));
         return { result, resultTensors, values };
       }),
   );
-  invariant(mode, () => 'no trace mode');
   const { result, resultTensors, values } = traced;
   return {
     graph: mode.builder.build(values, mode.updates()),

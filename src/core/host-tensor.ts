@@ -50,7 +50,7 @@ export function hostValues(tensor: HostTensor): Float64Array {
 export function toBfloat16Bits(value: number): number {
   scratchFloat[0] = value;
   const bits = scratchBits[0] ?? 0;
-  if (value !== value) return ((bits >>> 16) | 0x40) & 0xffff;
+  if (Number.isNaN(value)) return ((bits >>> 16) | 0x40) & 0xffff;
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
 }
 

@@ -60,13 +60,18 @@ test('reduced axes that become neighbours merge when operands allow', () => {
   );
 });
 
-test('the innermost axis stays kept: kept, reduced, kept', () => {
+test('the innermost axis stays kept: reduced, then kept', () => {
   const kernel = normalizeKernel(
     spec([2, 3, 5, 4], [0, 2], [60, 20, 4, 1], [0, 4, 0, 1], e.reduce('sum', x)),
   );
-  assert.deepEqual(kernel.space, [3, 2, 5, 4]);
-  assert.deepEqual(kernel.reduced, [1, 2]);
+  assert.deepEqual(kernel.space, [2, 5, 3, 4]);
+  assert.deepEqual(kernel.reduced, [0, 1]);
   assert.equal(kernelShape(kernel), 'column');
+});
+
+test('permuted operands of one layout become one dense axis', () => {
+  const kernel = normalizeKernel(spec([3, 4, 5], [], [5, 15, 1], [5, 15, 1], x));
+  assert.equal(summary(kernel), '[60] reduced [] in (1) out (1) t0 = %0:f32; -> t0');
 });
 
 test('linear keeps the order of the axes, also where they merge', () => {

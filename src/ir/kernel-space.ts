@@ -3,10 +3,11 @@
  * few shapes of loop nest. Axes of size one go, equal inputs become one, and neighbouring axes that all
  * operands step through as if they were one are merged.
  *
- * What is kept: the relative order of the reduced axes, that of the kept axes, and whether the innermost
- * axis (of size above one) is reduced; so the order of every reduction (see kernel.ts) stays. Without
- * `linear` nodes the axes are reordered into kept, reduced, and the run of kept axes that was innermost;
- * with them the order of axes stays, because `linear` is the row-major index in the given order.
+ * What is kept: the relative order of the reduced axes, and whether the innermost axis (of size above
+ * one) is reduced; so the order of every reduction (see kernel.ts) stays. Without `linear` nodes the
+ * other axes are reordered: kept axes by the steps of the first output, largest first, so that work on
+ * permuted tensors runs along memory; reduced axes before them, or behind them when the innermost axis
+ * is reduced. With `linear` nodes all axes keep their order, because `linear` is the row-major index in it.
  */
 
 import {
@@ -34,7 +35,7 @@ export function normalizeKernel(spec: KernelSpec): KernelSpec {
 
   // Size-one axes go first: they decide neither strides nor order.
   let axes = spec.space.map((_, axis) => axis).filter((axis) => spec.space[axis] !== 1);
-  if (!used.linear) axes = reorder(axes, reduced);
+  if (!used.linear) axes = reorder(axes, reduced, spec.outputs[0]?.strides ?? []);
 
   const groups: number[][] = [];
   for (const axis of axes) {
@@ -133,15 +134,15 @@ export function surveyExprs(roots: readonly Expr[]): {
   return { linear, reduces, coords };
 }
 
-function reorder(axes: readonly number[], reduced: ReadonlySet<number>): number[] {
-  let tail = axes.length;
-  while (tail > 0 && !reduced.has(axes[tail - 1] ?? -1)) tail--;
-  const head = axes.slice(0, tail);
-  return [
-    ...head.filter((axis) => !reduced.has(axis)),
-    ...head.filter((axis) => reduced.has(axis)),
-    ...axes.slice(tail),
-  ];
+function reorder(
+  axes: readonly number[],
+  reduced: ReadonlySet<number>,
+  strides: readonly number[],
+): number[] {
+  const step = (axis: number): number => Math.abs(strides[axis] ?? 0);
+  const kept = axes.filter((axis) => !reduced.has(axis)).sort((a, b) => step(b) - step(a));
+  const rest = axes.filter((axis) => reduced.has(axis));
+  return reduced.has(axes.at(-1) ?? -1) ? [...kept, ...rest] : [...rest, ...kept];
 }
 
 /** Whether `inner` is stepped through by all operands as the continuation of `outer`. */

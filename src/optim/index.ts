@@ -1,7 +1,7 @@
 /** Public entry `retune/optim`: optimizers, schedules and gradient clipping. */
 
 export { AdamW, type AdamWSettings } from './adamw.ts';
-export { type ClipOptions, clipGradNorm, clipGradValue } from './clip.ts';
+export { type ClipOptions, clipFactor, clipGradNorm, clipGradValue } from './clip.ts';
 export {
   type GroupOf,
   type LoadedOptimizerState,
@@ -9,6 +9,7 @@ export {
   type OptimizerState,
   type ParameterGroup,
   type ParameterList,
+  type UpdateOptions,
 } from './optimizer.ts';
 export { decayGroups } from './parameter-groups.ts';
 export {

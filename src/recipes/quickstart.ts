@@ -7,7 +7,7 @@
  */
 
 import * as v from 'valibot';
-import { BatchStream } from '../data/corpus/batches.ts';
+import { type Batch, BatchStream } from '../data/corpus/batches.ts';
 import { orderTwoByteLoss } from '../data/corpus/order-two.ts';
 import { PackedDataset } from '../data/corpus/packed-dataset.ts';
 import { readAllTokens } from '../data/corpus/token-source.ts';
@@ -36,14 +36,20 @@ const sampleSchema = v.strictObject({
   temperature: v.optional(key(positive, 'How random the choice of each byte is.'), 0.6),
 });
 
+const comparisonSchema = v.strictObject({
+  batch_size: v.optional(key(count, 'Rows in a batch.'), 8),
+  sequence_length: v.optional(key(count, 'Tokens in a row.'), 256),
+  steps: v.optional(key(count, 'Steps for each line; the first is not timed.'), 5),
+});
+
 export const schema = v.strictObject({
   model: key(modelSchema, 'The shape of the model.'),
   dataset: key(textSchema, 'The text to learn.'),
   ...trainingKeys,
   sample: v.optional(key(sampleSchema, 'What the trained model writes.'), {}),
-  comparison_steps: v.optional(
-    key(count, 'Steps for each row of the table of checkpointing settings; the first is not timed.'),
-    4,
+  comparison: v.optional(
+    key(comparisonSchema, 'The table of checkpointing settings at the end.'),
+    {},
   ),
 });
 
@@ -87,19 +93,21 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
     0,
     validation.length * config.sequence_length + 1,
   );
-  const orderTwo = orderTwoByteLoss(
-    await readAllTokens(split.train),
-    heldOut,
-    tokenizer.vocabSize,
-  );
+  const orderTwo = orderTwoByteLoss(await readAllTokens(split.train), heldOut, tokenizer.vocabSize);
   const ours = outcome.validationLoss ?? Number.NaN;
   log(`validation loss of this model     ${ours.toFixed(3)} nats/byte`);
   log(`validation loss of byte triples   ${orderTwo.toFixed(3)} nats/byte (order-2 byte model)`);
 
-  log(`\nThe same model and ${config.comparison_steps} steps with each way of checkpointing:\n`);
-  const stream = new BatchStream(rows, { batchSize: config.batch_size, seed: config.seed + 1 });
-  const batches = [];
-  while (batches.length < config.comparison_steps) batches.push(await stream.next());
+  const { steps, batch_size: batchSize, sequence_length: sequenceLength } = config.comparison;
+  log(
+    `\nThis model, ${steps} steps of ${batchSize} x ${sequenceLength} bytes, with each way of checkpointing:\n`,
+  );
+  const stream = new BatchStream(new PackedDataset(split.train, { sequenceLength }), {
+    batchSize,
+    seed: config.seed,
+  });
+  const batches: Batch[] = [];
+  while (batches.length < steps) batches.push(await stream.next());
   const table = compareCheckpointing({
     build,
     optimizer: config.optimizer,

@@ -12,7 +12,7 @@ export function systemFacts(): readonly (readonly [name: string, value: string])
     ['node', process.versions.node],
     ['platform', `${process.platform} ${process.arch}`],
     ['processor', `${cpus()[0]?.model ?? 'unknown'}, ${availableParallelism()} cores`],
-    ['memory', `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`],
+    ['system memory', `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`],
     ['backend', backend.name],
     ...Object.entries(backend.info),
     ['reserved', formatBytes(stats.reserved)],

@@ -1,7 +1,7 @@
 /** The eager mode: each op becomes one kernel launch, run at once on the current backend. */
 
 import { type DType, bytesPerElement } from '../core/dtype.ts';
-import { RetuneError, invariant, definite } from '../core/errors.ts';
+import { definite, invariant, RetuneError, ShapeError } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
 import { contiguousStrides, isContiguous } from '../core/shape.ts';
 import { type Aval, avalBytes, formatAval } from '../ir/aval.ts';
@@ -115,6 +115,12 @@ export class EagerMode implements Mode {
       const data = bufferOf(input);
       if (op.lower.kind !== 'routine') return data;
       if (acceptsLayout(op.lower.routine, i, input, data, params)) return data;
+      if (op.traits.updates?.some((pair) => pair.input === i)) {
+        throw new ShapeError(
+          `${op.name}: it cannot change this view in place (got ${input.describe()} with strides [${data.layout.strides.join(', ')}]). ` +
+            'Change the whole tensor, or a contiguous copy.',
+        );
+      }
       const dense = this.#dense(data, input.aval);
       owned.push(dense);
       return dense;

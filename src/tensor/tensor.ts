@@ -19,10 +19,9 @@ export type TensorHook = GradientHook<Tensor>;
 export type PostAccumulateHook = (parameter: Tensor) => void;
 
 /** Methods are declared by ops/methods.ts through interface merging. */
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: the one place where methods are attached.
 export interface Tensor extends Disposable {}
 
-// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: see the interface above.
+// biome-ignore lint/suspicious/noUnsafeDeclarationMerging: methods are attached by ops/methods.ts.
 export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;

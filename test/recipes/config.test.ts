@@ -86,7 +86,10 @@ describe('a wrong config', () => {
     const error = await failure('optimizer.learning_rate=1', 'bach_size=2');
     assert.match(error.message, /unknown key bach_size \(got 2\)\. Did you mean batch_size/);
     assert.match(error.message, /unknown key optimizer\.learning_rate \(got 1\)\. Did you mean/);
-    assert.deepEqual(new Set(error.details.keys as string[]), new Set(['optimizer.learning_rate', 'bach_size']));
+    assert.deepEqual(
+      new Set(error.details.keys as string[]),
+      new Set(['optimizer.learning_rate', 'bach_size']),
+    );
     const misplaced = await failure('lr=1');
     assert.match(misplaced.message, /unknown key lr .*Did you mean optimizer\.lr/);
   });
@@ -116,7 +119,10 @@ describe('a wrong config', () => {
         ['optimizer.type=sgd', 'optimizer.nesterov=true', '~optimizer.betas'],
         ['optimizer.nesterov: true', 'optimizer.momentum: 0'],
       ],
-      [['lr_scheduler.num_warmup_steps=501'], ['lr_scheduler.num_warmup_steps: 501', 'max_steps: 500']],
+      [
+        ['lr_scheduler.num_warmup_steps=501'],
+        ['lr_scheduler.num_warmup_steps: 501', 'max_steps: 500'],
+      ],
       [['tokenizer.path=x'], ['tokenizer.type: "byte"', 'tokenizer.path: "x"']],
       [['model.config_file=x'], ['model.config_file: "x"', 'model.architecture: "llama"']],
       [['model.sliding_window=8'], ['model.architecture: "llama"', 'model.sliding_window: 8']],
@@ -124,14 +130,20 @@ describe('a wrong config', () => {
         ['enable_activation_checkpointing=true'],
         ['activation_checkpointing.mode: "none"', 'enable_activation_checkpointing: true'],
       ],
-      [['overwrite=true', 'resume_from_checkpoint=true'], ['overwrite: true', 'resume_from_checkpoint: true']],
+      [
+        ['overwrite=true', 'resume_from_checkpoint=true'],
+        ['overwrite: true', 'resume_from_checkpoint: true'],
+      ],
     ];
     for (const [overrides, parts] of cases) {
       const { message } = await failure(...overrides);
       for (const part of parts) assert.ok(message.includes(part), `${part} not in: ${message}`);
     }
     assert.match((await failure('~max_steps')).message, /neither max_steps nor epochs/);
-    assert.match((await failure('tokenizer.type=huggingface')).message, /tokenizer\.path is missing/);
+    assert.match(
+      (await failure('tokenizer.type=huggingface')).message,
+      /tokenizer\.path is missing/,
+    );
   });
 
   test("understands torchtune's checkpointing keys", async () => {
@@ -152,9 +164,15 @@ describe('a wrong config', () => {
   });
 
   test('that is no YAML object is an error with the line', async () => {
-    await assert.rejects(parseYaml('a: [1, 2', 'my.yaml'), /my\.yaml: it is not valid YAML .*line 1/);
+    await assert.rejects(
+      parseYaml('a: [1, 2', 'my.yaml'),
+      /my\.yaml: it is not valid YAML .*line 1/,
+    );
     await assert.rejects(parseYaml('a: 1\na: 2', 'my.yaml'), /my\.yaml: .*unique/);
-    await assert.rejects(parseYaml('- 1', 'my.yaml'), /a config is a list of keys with values \(got \[1\]\)/);
+    await assert.rejects(
+      parseYaml('- 1', 'my.yaml'),
+      /a config is a list of keys with values \(got \[1\]\)/,
+    );
   });
 
   test('that does not exist is an error with the nearest names', async () => {

@@ -11,7 +11,9 @@ import {
   readCheckpoint,
   saveCheckpoint,
 } from '../../src/recipes/run/training-state.ts';
+import { liveBytes } from '../../src/tensor/backend.ts';
 import { tensor } from '../../src/tensor/factory.ts';
+import { asyncScope } from '../../src/tensor/with-scope.ts';
 import { retune, startRetune } from '../support/processes.ts';
 import { readLosses, tinyRun, weightsOf, workFolder } from './support.ts';
 
@@ -33,7 +35,10 @@ describe('a run that is killed', () => {
     const settings = ['max_steps=40', 'save_every_n_steps=3', 'activation_checkpointing.mode=full'];
     const killed = [...command, ...tinyRun(work.path, 'killed', ...settings)];
     const folder = join(work.path, 'killed');
-    const straight = retune([...command, ...tinyRun(work.path, 'straight', ...settings)], work.path);
+    const straight = retune(
+      [...command, ...tinyRun(work.path, 'straight', ...settings)],
+      work.path,
+    );
     let args = killed;
     for (const step of [4, 11]) {
       const running = startRetune(args, work.path);
@@ -108,36 +113,44 @@ describe('a checkpoint that cannot be written', () => {
   };
 
   test('leaves the one before whole, wherever it fails', async () => {
+    const before = liveBytes();
     await using work = await workFolder();
-    await saveCheckpoint(work.path, parts(1), { keepLast: 2 });
+    await asyncScope(() => failEverywhere(work.path));
+    assert.equal(liveBytes(), before);
+  });
+
+  const failEverywhere = async (path: string): Promise<void> => {
+    await saveCheckpoint(path, parts(1), { keepLast: 2 });
     let failures = 0;
     for (let n = 0; ; n++) {
       const { fs, reached } = failing(n);
-      const saved = await saveCheckpoint(work.path, parts(2), { keepLast: 2, fs }).catch(
+      const saved = await saveCheckpoint(path, parts(2), { keepLast: 2, fs }).catch(
         (error: unknown) => error,
       );
       if (!reached()) break;
       failures++;
       assert.ok(saved instanceof FileError, `operation ${n}`);
       assert.match(saved.message, /saveCheckpoint|saveSafetensors|writeFileAtomic/);
-      const latest = await latestCheckpoint(work.path);
+      const latest = await latestCheckpoint(path);
       assert.ok(latest?.endsWith('step-000001'), `operation ${n}: ${latest}`);
-      const { state, optimizer } = await readCheckpoint(latest);
+      const { state, optimizer } = await readCheckpoint(latest ?? '');
       assert.equal(state.step, 1);
       assert.deepEqual([...optimizer.tensors.keys()], ['exp_avg.w']);
     }
     assert.ok(failures >= 6, `${failures} places to fail`);
-    assert.ok((await latestCheckpoint(work.path))?.endsWith('step-000002'));
-  });
+    assert.ok((await latestCheckpoint(path))?.endsWith('step-000002'));
+  };
 
   test('does not lose older ones, and later ones replace them', async () => {
     await using work = await workFolder();
-    for (const step of [1, 2, 3, 4]) await saveCheckpoint(work.path, parts(step), { keepLast: 2 });
+    const save = (step: number): Promise<string> =>
+      asyncScope(() => saveCheckpoint(work.path, parts(step), { keepLast: 2 }));
+    for (const step of [1, 2, 3, 4]) await save(step);
     assert.deepEqual((await readdir(join(work.path, 'checkpoints'))).sort(), [
       'step-000003',
       'step-000004',
     ]);
-    await saveCheckpoint(work.path, parts(4), { keepLast: 2 });
+    await save(4);
     assert.ok((await latestCheckpoint(work.path))?.endsWith('step-000004'));
     assert.equal(await latestCheckpoint(join(work.path, 'nowhere')), undefined);
   });

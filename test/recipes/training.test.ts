@@ -29,7 +29,10 @@ describe('pretrain', () => {
       'model',
       'tokenizer',
     ]);
-    assert.deepEqual((await readdir(join(run, 'checkpoints'))).sort(), ['step-000004', 'step-000006']);
+    assert.deepEqual((await readdir(join(run, 'checkpoints'))).sort(), [
+      'step-000004',
+      'step-000006',
+    ]);
     assert.deepEqual((await readdir(join(run, 'model'))).sort(), [
       'config.json',
       'model.safetensors',
@@ -163,13 +166,22 @@ describe('a step that is not finite', () => {
       await assert.rejects(pretrain(overrides), (error) => {
         assert.ok(error instanceof RetuneError);
         assert.equal(error.code, 'non-finite');
-        assert.match(error.message, /train: step 3 is not finite \(got loss [\w.]+, gradient norm (NaN|Infinity)\)/);
-        assert.match(error.message, /The first op with a bad result is \w+ .*\((forward|backward), float32\[/);
+        assert.match(
+          error.message,
+          /train: step 3 is not finite \(got loss [\w.]+, gradient norm (NaN|Infinity)\)/,
+        );
+        assert.match(
+          error.message,
+          /The first op with a bad result is \w+ .*\((forward|backward), float32\[/,
+        );
         assert.match(error.message, /last good checkpoint is .*step-000002/);
         return true;
       });
       const run = join(work.path, name);
-      assert.deepEqual((await readdir(join(run, 'checkpoints'))).sort(), ['step-000001', 'step-000002']);
+      assert.deepEqual((await readdir(join(run, 'checkpoints'))).sort(), [
+        'step-000001',
+        'step-000002',
+      ]);
       await using file = await openSafetensors(join(run, 'checkpoints', 'step-000001', 'model'));
       assert.ok(file.names.length > 10);
       assert.ok(!existsSync(join(run, 'model')));

@@ -53,7 +53,9 @@ export function startRetune(args: readonly string[], cwd: string): Running {
       };
       waiting.add(check);
       check();
-      finished.then(() => reject(new Error(`it ended without showing '${text}':\n${stdout}${stderr}`)));
+      finished.then(() =>
+        reject(new Error(`it ended without showing '${text}':\n${stdout}${stderr}`)),
+      );
     });
   return { child, shows, finished };
 }

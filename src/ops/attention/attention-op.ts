@@ -54,7 +54,14 @@ export const attentionOp: Op<Tensor, AttentionParams> = routineOp<
   vjp: ([g, gLse], { params, outputs, saved }) => {
     if (!g && !gLse) return [];
     const dout = g ?? zerosLike(saved('out'));
-    const shared = [saved('query'), saved('key'), saved('value'), saved('out'), saved('out1'), dout];
+    const shared = [
+      saved('query'),
+      saved('key'),
+      saved('value'),
+      saved('out'),
+      saved('out1'),
+      dout,
+    ];
     const inputs = gLse && outputs[1] ? [...shared, gLse] : shared;
     return apply(attentionBackwardOp, inputs, params);
   },

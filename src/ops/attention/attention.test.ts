@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import fc from 'fast-check';
 import { difference } from '../../../test/support/fixtures.ts';
 import { checkLiveBytes } from '../../../test/support/backend.ts';
@@ -94,7 +95,9 @@ function same(got: readonly Float64Array[], want: readonly Float64Array[]): void
   got.forEach((values, i) => {
     // A softmax over one key has no gradient; what rounding leaves of it is measured against 1.
     const scale = want[i]!.reduce((most, x) => Math.max(most, Math.abs(x)), 1);
-    const off = values.map((x, k) => Math.abs(x - want[i]![k]!)).reduce((a, b) => Math.max(a, b), 0);
+    const off = values
+      .map((x, k) => Math.abs(x - want[i]![k]!))
+      .reduce((a, b) => Math.max(a, b), 0);
     assert.ok(off <= 5e-6 * scale, `result ${i} is off by ${off} of ${scale}`);
   });
 }
@@ -144,17 +147,26 @@ describe('attention', () => {
     });
   }
 
-  test('gives the same bits on any number of threads', () => {
-    const problem: Problem = { ...small, B: 3, T: 150, S: 150, D: 16, V: 16 };
-    const results = [1, 2, 3].map((threads) => {
-      const cpu = createCpuBackend({ threads });
-      const result = run(cpu, problem);
-      cpu.dispose();
-      return result;
+  // With one key head, several threads take other items than one thread does.
+  for (const sizes of [
+    { B: 3, T: 150, S: 150, window: undefined },
+    { B: 1, K: 1, T: 150, S: 600, window: undefined },
+    { B: 1, K: 1, T: 400, S: 700, window: 300 },
+  ]) {
+    test(`gives the same bits on any number of threads, ${JSON.stringify(sizes)}`, async () => {
+      const problem: Problem = { ...small, D: 16, V: 16, ...sizes };
+      const results: Float64Array[][] = [];
+      for (const threads of [1, 2, 3]) {
+        const cpu = createCpuBackend({ threads });
+        while (cpu.readyWorkers < threads - 1) await setTimeout(1);
+        results.push(run(cpu, problem));
+        cpu.dispose();
+      }
+      assert.deepEqual(results[1], results[0]);
+      assert.deepEqual(results[2], results[0]);
+      same(results[0]!, run(reference, problem));
     });
-    assert.deepEqual(results[1], results[0]);
-    assert.deepEqual(results[2], results[0]);
-  });
+  }
 
   test('memory does not grow with T x S', () => {
     const { allocator } = currentBackend();
@@ -185,7 +197,10 @@ describe('attention', () => {
         });
         const cut = (x: Tensor): Tensor => slice(x, [null, [0, length]]);
         const want = attention(query!, cut(key!), cut(value!), options);
-        assert.equal(difference(toArray(got), toArray(want), { rtol: 1e-6, atolScale: 1e-6 }), null);
+        assert.equal(
+          difference(toArray(got), toArray(want), { rtol: 1e-6, atolScale: 1e-6 }),
+          null,
+        );
       }
     });
   });
@@ -219,7 +234,10 @@ describe('attention', () => {
       const want = scaledDotProductAttention(query!, key!, value!, { ...options, isCausal: true });
       for (const attnMask of [causalMask(5, 9), mul(sub1(causalMask(5, 9)), 1e30)]) {
         const got = scaledDotProductAttention(query!, key!, value!, { ...options, attnMask });
-        assert.equal(difference(toArray(got), toArray(want), { rtol: 2e-5, atolScale: 2e-6 }), null);
+        assert.equal(
+          difference(toArray(got), toArray(want), { rtol: 2e-5, atolScale: 2e-6 }),
+          null,
+        );
       }
     });
   });

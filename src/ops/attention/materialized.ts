@@ -33,7 +33,8 @@ export function materializedAttention(
   const { mask } = options;
   const bool = mask?.dtype === 'bool' ? mask : undefined;
   if (bool) scores = where(bool, scores, hidden);
-  else if (mask) scores = add(scores, mask.dtype === scores.dtype ? mask : cast(mask, scores.dtype));
+  else if (mask)
+    scores = add(scores, mask.dtype === scores.dtype ? mask : cast(mask, scores.dtype));
   const lse = logsumexp(scores, -1, { keepDims: true });
   let weights = exp(sub(scores, lse));
   if (bool) weights = where(bool, weights, 0);

@@ -7,13 +7,7 @@ import { scoreScale } from './kernels/shape.ts';
 /** Calls `visit` for each batch entry and query head; offsets count elements. */
 function forHeads(
   { B, T, S, H, K, D, V }: AttentionShape,
-  visit: (at: {
-    query: number;
-    key: number;
-    value: number;
-    out: number;
-    stats: number;
-  }) => void,
+  visit: (at: { query: number; key: number; value: number; out: number; stats: number }) => void,
 ): void {
   for (let b = 0; b < B; b++) {
     for (let h = 0; h < H; h++) {
@@ -107,7 +101,11 @@ export interface BackwardArrays {
 }
 
 /** Writes dquery, dkey and dvalue. */
-export function referenceBackward(x: BackwardArrays, shape: AttentionShape, mask: MaskParams): void {
+export function referenceBackward(
+  x: BackwardArrays,
+  shape: AttentionShape,
+  mask: MaskParams,
+): void {
   const { T, S, H, K, D, V } = shape;
   const scale = scoreScale(mask, D);
   for (const gradient of [x.dquery, x.dkey, x.dvalue]) gradient.fill(0);

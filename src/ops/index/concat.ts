@@ -70,7 +70,11 @@ export const concatOp: Op<Tensor, AxisParams> = routineOp<AxisParams, readonly [
     },
   },
   samples: [
-    { label: 'last', inputs: [floats([2, 3]), floats([2, 1]), floats([2, 4])], params: { axis: 1 } },
+    {
+      label: 'last',
+      inputs: [floats([2, 3]), floats([2, 1]), floats([2, 4])],
+      params: { axis: 1 },
+    },
     { label: 'first', inputs: [floats([1, 3]), floats([4, 3])], params: { axis: 0 } },
     { label: 'middle', inputs: [floats([2, 2, 3]), floats([2, 5, 3])], params: { axis: 1 } },
   ],
@@ -83,7 +87,9 @@ export const concatOp: Op<Tensor, AxisParams> = routineOp<AxisParams, readonly [
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   const first = tensors[0];
   if (!first) {
-    throw new ArgumentError('concat: there is nothing to join (got an empty list). Give at least one tensor.');
+    throw new ArgumentError(
+      'concat: there is nothing to join (got an empty list). Give at least one tensor.',
+    );
   }
   if (first.rank === 0) {
     throw new ShapeError(
@@ -119,7 +125,8 @@ export function pad(
   value = 0,
 ): Tensor {
   const legal =
-    widths.length <= x.rank && widths.flat().every((width) => Number.isInteger(width) && width >= 0);
+    widths.length <= x.rank &&
+    widths.flat().every((width) => Number.isInteger(width) && width >= 0);
   if (!legal) {
     throw new ArgumentError(
       `pad: widths are pairs of integers from 0 up, at most one per axis (got ${JSON.stringify(widths)} for shape ` +

@@ -2,7 +2,13 @@
 
 import { bytesPerElement } from '../../core/dtype.ts';
 import { DTypeError, ShapeError } from '../../core/errors.ts';
-import { type Shape, formatShape, normalizeAxis, numElements, sameShape } from '../../core/shape.ts';
+import {
+  type Shape,
+  formatShape,
+  normalizeAxis,
+  numElements,
+  sameShape,
+} from '../../core/shape.ts';
 import { formatAval } from '../../ir/aval.ts';
 import type { Op } from '../../ir/op.ts';
 import { apply1 } from '../../tensor/apply.ts';

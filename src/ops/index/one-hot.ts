@@ -7,7 +7,15 @@ import { type Op, movementCost } from '../../ir/op.ts';
 import { avalBytes } from '../../ir/aval.ts';
 import { apply1 } from '../../tensor/apply.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { arithmeticCost, defineOp, floats, inputExpr, ownAxes, present, storedAs } from '../define.ts';
+import {
+  arithmeticCost,
+  defineOp,
+  floats,
+  inputExpr,
+  ownAxes,
+  present,
+  storedAs,
+} from '../define.ts';
 import { asIndex } from './axis-view.ts';
 
 type ClassParams = { readonly classes: number };
@@ -16,9 +24,7 @@ export const oneHotOp: Op<Tensor, ClassParams> = defineOp<ClassParams, readonly 
   name: 'oneHot',
   args: ['index'],
   traits: { class: 'index', remat: 'cheap' },
-  infer: ([index], { classes }) => [
-    { shape: [...present(index).shape, classes], dtype: 'int32' },
-  ],
+  infer: ([index], { classes }) => [{ shape: [...present(index).shape, classes], dtype: 'int32' }],
   cost: (inputs, outputs) => movementCost(inputs, outputs, avalBytes),
   saves: [],
   vjp: 'nondifferentiable',
@@ -56,7 +62,9 @@ export const oneHotOp: Op<Tensor, ClassParams> = defineOp<ClassParams, readonly 
  */
 export function oneHot(index: Tensor, classes: number): Tensor {
   if (!Number.isInteger(classes) || classes < 0) {
-    throw new ShapeError(`oneHot: the number of classes must be an integer from 0 up (got ${classes}).`);
+    throw new ShapeError(
+      `oneHot: the number of classes must be an integer from 0 up (got ${classes}).`,
+    );
   }
   return apply1(oneHotOp, [asIndex('oneHot', index)], { classes });
 }

@@ -56,7 +56,8 @@ export const sortOp: Op<Tensor, SortParams> = routineOp<SortParams, readonly ['x
       const length = present(avals.inputs[0]).shape.at(-1) ?? 1;
       const [data, sorted, places] = [present(x), present(values), present(indices)];
       const order = (a: number, b: number): number => {
-        if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
+        if (Number.isNaN(a) || Number.isNaN(b))
+          return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
         return a < b ? -1 : Number(a > b);
       };
       for (let start = 0, to = 0; start < data.length; start += length, to += count) {
@@ -128,7 +129,11 @@ function sorted(x: Tensor, axis: number, params: SortParams): Sorted {
     return { values: reshape(values, []), indices: reshape(indices, []) };
   }
   if (x.dtype !== 'float32' && x.dtype !== 'int32' && x.dtype !== 'uint32') {
-    const { values, indices } = sorted(cast(x, isFloat(x.dtype) ? 'float32' : 'int32'), axis, params);
+    const { values, indices } = sorted(
+      cast(x, isFloat(x.dtype) ? 'float32' : 'int32'),
+      axis,
+      params,
+    );
     return { values: cast(values, x.dtype), indices };
   }
   const last = x.rank - 1;

@@ -14,7 +14,15 @@ import { add, mul, sub } from '../arithmetic.ts';
 import { cast, sum } from '../broadcast.ts';
 import { eq, where } from '../comparison.ts';
 import { zerosLike } from '../creation.ts';
-import { arithmeticCost, defineOp, floats, inputExpr, present, requireFloat, storedAs } from '../define.ts';
+import {
+  arithmeticCost,
+  defineOp,
+  floats,
+  inputExpr,
+  present,
+  requireFloat,
+  storedAs,
+} from '../define.ts';
 import { oneHot } from '../index/one-hot.ts';
 import { logsumexp } from '../reductions.ts';
 import { unsqueeze } from '../views.ts';
@@ -113,12 +121,7 @@ export const crossEntropyBackwardOp: Op<Tensor, CrossEntropyParams> = defineOp<
   samples: [
     {
       label: 'rows',
-      inputs: [
-        floats([5, 11], [-3, 3]),
-        targets(5, 11),
-        floats([5], [2, 3]),
-        floats([5]),
-      ],
+      inputs: [floats([5, 11], [-3, 3]), targets(5, 11), floats([5], [2, 3]), floats([5])],
       params: { ignoreIndex: -100, labelSmoothing: 0 },
     },
     {

@@ -78,7 +78,9 @@ export function checkTargets(who: string, x: Tensor, name: string, targets: Tens
 export function crossEntropyParams(who: string, options: CrossEntropyOptions): CrossEntropyParams {
   const { ignoreIndex = -100, labelSmoothing = 0, reduction = 'mean' } = options;
   if (!Number.isInteger(ignoreIndex)) {
-    throw new ArgumentError(`${who}: ignoreIndex must be an integer (got ${ignoreIndex}). Use -100.`);
+    throw new ArgumentError(
+      `${who}: ignoreIndex must be an integer (got ${ignoreIndex}). Use -100.`,
+    );
   }
   if (!(labelSmoothing >= 0 && labelSmoothing <= 1)) {
     throw new ArgumentError(

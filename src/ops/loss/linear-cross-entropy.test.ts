@@ -36,7 +36,9 @@ function problem(rows: number, classes: number, width: number): Problem {
   const weight = random([classes, width], 7);
   const bias = random([classes], 9);
   for (const leaf of [x, weight, bias]) leaf.requiresGrad = true;
-  const numbers = Int32Array.from({ length: rows }, (_, i) => (i % 4 === 2 ? -100 : (3 * i + 1) % classes));
+  const numbers = Int32Array.from({ length: rows }, (_, i) =>
+    i % 4 === 2 ? -100 : (3 * i + 1) % classes,
+  );
   return { x, weight, bias, targets: tensor(numbers) };
 }
 

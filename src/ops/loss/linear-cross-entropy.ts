@@ -107,7 +107,13 @@ export function linearCrossEntropy(
   const differentiate = isGradEnabled() && wanted.includes(true);
   if (!differentiate || reduction === 'none') {
     const losses = scope(() => noGrad(() => lossesOf(problem)));
-    const loss = reduceLosses(losses, problem.targets, targets.shape, params.ignoreIndex, reduction);
+    const loss = reduceLosses(
+      losses,
+      problem.targets,
+      targets.shape,
+      params.ignoreIndex,
+      reduction,
+    );
     return differentiate ? attachRecompute(problem, loss, wanted) : loss;
   }
   return scope(() => {
@@ -182,12 +188,7 @@ function chunkGradients(
 }
 
 /** Gives `loss` a backward that scales the gradients already made. */
-function attachFused(
-  problem: Problem,
-  loss: Tensor,
-  scale: Tensor,
-  gradients: Gradients,
-): Tensor {
+function attachFused(problem: Problem, loss: Tensor, scale: Tensor, gradients: Gradients): Tensor {
   const inputs = inputsOf(problem);
   const made = gradients.filter((gradient) => gradient !== undefined);
   const backward = (

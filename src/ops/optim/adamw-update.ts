@@ -49,10 +49,7 @@ export const adamwUpdateOp: Op<Tensor, NoParams> = defineOp<NoParams, typeof nam
     kind: 'kernel',
     template: (inputs) => updateTemplate(inputs, adamwScalars.length, formulas),
   },
-  samples: [
-    sample('matrix', [3, 7]),
-    sample('vector', [5]),
-  ],
+  samples: [sample('matrix', [3, 7]), sample('vector', [5])],
 });
 
 function formulas(tensors: readonly Expr[], settings: readonly Expr[]): readonly Expr[] {

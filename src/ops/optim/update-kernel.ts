@@ -56,11 +56,7 @@ export function updateTemplate(
   const each = Array.from({ length: settings }, (_, i) => i);
   const values = tensors.map((x, i) => inputExpr(i, x));
   const scalars = each.map((i) => e.input(tensors.length + i));
-  const finite = e.binary(
-    'le',
-    e.unary('abs', present(scalars.at(-1))),
-    e.f32(largestFloat32),
-  );
+  const finite = e.binary('le', e.unary('abs', present(scalars.at(-1))), e.f32(largestFloat32));
   const targets = values.filter((_, i) => i !== 1);
   return {
     space,

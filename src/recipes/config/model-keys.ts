@@ -28,11 +28,12 @@ export const modelSchema = v.strictObject({
   num_key_value_heads: v.optional(
     key(count, 'Number of key and value heads. Default: as many as query heads.'),
   ),
-  head_dim: v.optional(
-    key(count, 'Width of one head. Default hidden_size / num_attention_heads.'),
-  ),
+  head_dim: v.optional(key(count, 'Width of one head. Default hidden_size / num_attention_heads.')),
   max_position_embeddings: v.optional(
-    key(count, 'Longest sequence the model is made for. Default 2048, or sequence_length if longer.'),
+    key(
+      count,
+      'Longest sequence the model is made for. Default 2048, or sequence_length if longer.',
+    ),
   ),
   tie_word_embeddings: v.optional(
     key(flag, 'Whether embedding and output projection share their weights. Default false.'),
@@ -79,7 +80,11 @@ export function checkModel(config: ModelConfig): void {
 /** The config.json of a model with these keys, for this tokenizer and sequence length. */
 export async function hubConfig(
   config: ModelConfig,
-  needs: { readonly vocabSize: number; readonly eosId: number | undefined; readonly length: number },
+  needs: {
+    readonly vocabSize: number;
+    readonly eosId: number | undefined;
+    readonly length: number;
+  },
 ): Promise<RawConfig> {
   const { config_file, architecture = 'llama', ...fields } = config;
   if (config_file !== undefined) return readHubConfig(config_file, needs.vocabSize);
@@ -119,7 +124,9 @@ async function readHubConfig(path: string, vocabSize: number): Promise<RawConfig
     );
   }
   if (!isPlainObject(raw)) {
-    throw new FileError(`model.config_file: ${path} holds no object. Name a config.json.`, { path });
+    throw new FileError(`model.config_file: ${path} holds no object. Name a config.json.`, {
+      path,
+    });
   }
   if (typeof raw.vocab_size === 'number' && raw.vocab_size < vocabSize) {
     throw contradiction(

@@ -57,10 +57,7 @@ const schedulerSchema = v.strictObject({
 });
 
 const everySchema = v.pipe(
-  v.union([
-    count,
-    v.strictObject({ k: count, offset: v.optional(countOrZero) }),
-  ]),
+  v.union([count, v.strictObject({ k: count, offset: v.optional(countOrZero) })]),
   v.title('a whole number of at least 1, or { k, offset }'),
 );
 
@@ -156,10 +153,7 @@ export const trainingKeys = {
     2,
   ),
   output_dir: key(text, 'The run folder: config, metrics, checkpoints, and the model at the end.'),
-  overwrite: v.optional(
-    key(flag, 'Whether an earlier run in output_dir may be replaced.'),
-    false,
-  ),
+  overwrite: v.optional(key(flag, 'Whether an earlier run in output_dir may be replaced.'), false),
   resume_from_checkpoint: v.optional(
     key(
       v.pipe(v.union([v.boolean(), v.string()]), v.title('true, false or a checkpoint folder')),

@@ -11,7 +11,7 @@ import { formatBytes } from '../../runtime/allocator.ts';
 import type { OptimizerConfig } from '../config/training-keys.ts';
 import { makeOptimizer } from './optimizer.ts';
 import { formatCount } from './progress.ts';
-import { makeTrainingStep } from './training-step.ts';
+import { makeTrainingStep, type TrainingStep } from './training-step.ts';
 
 export interface Comparison {
   /** Builds the model with its initial weights, equal each time. */
@@ -43,30 +43,34 @@ export const comparedSettings: readonly (readonly [string, CheckpointingSpec])[]
   ['full', { mode: 'full' }],
 ];
 
-/** Runs every setting; `onSetting` hears of each when it is done. */
-export function compareCheckpointing(
-  comparison: Comparison,
-  onSetting: (done: ComparedSetting) => void = () => {},
-): ComparedSetting[] {
-  const all: ComparedSetting[] = [];
-  for (const execution of ['eager', 'compiled'] as const) {
-    let baseline: number | undefined;
-    for (const [setting, spec] of comparedSettings) {
-      const { seconds, ...rest } = measure(comparison, spec, execution === 'compiled');
-      baseline ??= seconds;
-      const tokens = tokensOf(comparison.batches);
-      const row: ComparedSetting = {
+/**
+ * Runs every setting. The settings of one execution take turns, step by step, so that a change in what
+ * else the machine does meets all of them.
+ */
+export function compareCheckpointing(comparison: Comparison): ComparedSetting[] {
+  return (['eager', 'compiled'] as const).flatMap((execution) => {
+    using stack = new DisposableStack();
+    const contestants = comparedSettings.map(([setting, spec]) => {
+      const contestant = stack.use(new Contestant(comparison, spec, execution === 'compiled'));
+      return { setting, contestant };
+    });
+    for (const batch of comparison.batches) {
+      for (const { contestant } of contestants) contestant.run(batch);
+    }
+    const baseline = contestants[0]?.contestant.seconds() ?? Number.NaN;
+    return contestants.map(({ setting, contestant }): ComparedSetting => {
+      const seconds = contestant.seconds();
+      return {
         execution,
         setting,
-        ...rest,
-        tokensPerSecond: tokens / seconds,
+        measuredPeak: contestant.measuredPeak,
+        plannedPeak: contestant.plannedPeak(),
+        tokensPerSecond: tokensOf(comparison.batches) / seconds,
         timeFactor: seconds / baseline,
+        loss: contestant.loss,
       };
-      all.push(row);
-      onSetting(row);
-    }
-  }
-  return all;
+    });
+  });
 }
 
 /** Executions whose settings did not all end with the same bits; empty when all is well. */
@@ -107,34 +111,48 @@ export function formatComparison(rows: readonly ComparedSetting[]): string {
   return [header, widths.map((width) => '-'.repeat(width)), ...cells].map(line).join('\n');
 }
 
-interface Measured {
-  readonly measuredPeak: number;
-  readonly plannedPeak: number | undefined;
-  /** Median time of a step but the first. */
-  readonly seconds: number;
-  readonly loss: number;
-}
+/** The model under one setting, and what was seen of it. */
+class Contestant implements Disposable {
+  measuredPeak = 0;
+  /** Of the last step. */
+  loss = Number.NaN;
+  readonly #resources = new DisposableStack();
+  readonly #step: TrainingStep;
+  readonly #seconds: number[] = [];
 
-function measure(comparison: Comparison, spec: CheckpointingSpec, compiled: boolean): Measured {
-  using model = comparison.build();
-  applyActivationCheckpointing(model, spec, { logger: () => {} });
-  using optimizer = makeOptimizer(model, comparison.optimizer);
-  using step = makeTrainingStep(model, optimizer, {
-    compile: compiled,
-    accumulation: 1,
-    clipGradNorm: comparison.clipGradNorm,
-  });
-  const times: number[] = [];
-  let measuredPeak = 0;
-  let loss = Number.NaN;
-  for (const batch of comparison.batches) {
-    const began = performance.now();
-    const result = step.run([batch]);
-    times.push((performance.now() - began) / 1000);
-    measuredPeak = Math.max(measuredPeak, result.stepMemory);
-    loss = result.loss;
+  constructor(comparison: Comparison, spec: CheckpointingSpec, compiled: boolean) {
+    const model = this.#resources.use(comparison.build());
+    applyActivationCheckpointing(model, spec, { logger: () => {} });
+    const optimizer = this.#resources.use(makeOptimizer(model, comparison.optimizer));
+    this.#step = this.#resources.use(
+      makeTrainingStep(model, optimizer, {
+        compile: compiled,
+        accumulation: 1,
+        clipGradNorm: comparison.clipGradNorm,
+      }),
+    );
   }
-  return { measuredPeak, plannedPeak: step.plannedBytes(), seconds: median(times.slice(1)), loss };
+
+  run(batch: Batch): void {
+    const began = performance.now();
+    const { stepMemory, loss } = this.#step.run([batch]);
+    this.#seconds.push((performance.now() - began) / 1000);
+    this.measuredPeak = Math.max(this.measuredPeak, stepMemory);
+    this.loss = loss;
+  }
+
+  /** Median time of a step but the first. */
+  seconds(): number {
+    return median(this.#seconds.slice(1));
+  }
+
+  plannedPeak(): number | undefined {
+    return this.#step.plannedBytes();
+  }
+
+  [Symbol.dispose](): void {
+    this.#resources.dispose();
+  }
 }
 
 function tokensOf(batches: readonly Batch[]): number {

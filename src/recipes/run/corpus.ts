@@ -129,8 +129,11 @@ export async function openInstructionRows(
   const template = chatTemplate(config.template, tokenizer);
   const rows = { ...options, template, trainOnInput: config.train_on_input };
   const held = Math.round(conversations.length * config.validation_fraction);
-  const order = conversations.map((_, i) => permutedIndex(i, conversations.length, options.seed, 0));
-  const pick = (places: readonly number[]) => places.flatMap((place) => [conversations[place] ?? []]);
+  const order = conversations.map((_, i) =>
+    permutedIndex(i, conversations.length, options.seed, 0),
+  );
+  const pick = (places: readonly number[]) =>
+    places.flatMap((place) => [conversations[place] ?? []]);
   const train = new InstructionDataset(pick(order.slice(held)), tokenizer, rows);
   const validation =
     held > 0 ? new InstructionDataset(pick(order.slice(0, held)), tokenizer, rows) : undefined;

@@ -112,7 +112,9 @@ export function findNonFinite(model: CausalLm, batches: readonly Batch[]): NonFi
           backward(model.call(tokens, { targets }));
         });
       }
-      scope(() => clipGradNorm(model.parameters(), Number.POSITIVE_INFINITY));
+      scope(() => {
+        clipGradNorm(model.parameters(), Number.POSITIVE_INFINITY);
+      });
     },
   );
   model.zeroGrad();
@@ -133,7 +135,9 @@ export function nonFiniteError(
         `(${found.phase}, ${found.output}): ${found.value}` +
         (found.badInput === undefined ? '' : `; its input ${found.badInput} was bad already`);
   const kept =
-    lastGood === undefined ? 'No checkpoint was saved yet' : `The last good checkpoint is ${lastGood}`;
+    lastGood === undefined
+      ? 'No checkpoint was saved yet'
+      : `The last good checkpoint is ${lastGood}`;
   return new RetuneError(
     'non-finite',
     `train: step ${step} is not finite (got loss ${result.loss}, gradient norm ${result.gradNorm}). ${where}. ${kept}. ` +

@@ -3,6 +3,7 @@
 import type { OptimizerConfig, SchedulerConfig } from '../config/training-keys.ts';
 import type { CausalLm } from '../../models/decoder/causal-lm.ts';
 import { AdamW } from '../../optim/adamw.ts';
+import { decayGroups } from '../../optim/parameter-groups.ts';
 import {
   constantWithWarmup,
   cosineWithWarmup,
@@ -10,18 +11,11 @@ import {
   type Schedule,
 } from '../../optim/schedule.ts';
 import { Sgd } from '../../optim/sgd.ts';
-import type { Tensor } from '../../tensor/tensor.ts';
 
-/** The optimizer over all trainable parameters; with `decay_norms: false` vectors are a group of their own. */
+/** The optimizer over all trainable parameters; with `decay_norms: false` vectors do not decay. */
 export function makeOptimizer(model: CausalLm, config: OptimizerConfig): AdamW | Sgd {
   const named = [...model.namedParameters()].filter(([, tensor]) => tensor.requiresGrad);
-  const isVector = ([, tensor]: readonly [string, Tensor]): boolean => tensor.rank < 2;
-  const groups = config.decay_norms
-    ? [{ params: named }]
-    : [
-        { params: named.filter((entry) => !isVector(entry)) },
-        { params: named.filter(isVector), weightDecay: 0 },
-      ];
+  const groups = config.decay_norms ? [{ params: named }] : decayGroups(named, config.weight_decay);
   const { lr, weight_decay: weightDecay } = config;
   if (config.type === 'sgd') {
     const { momentum = 0, nesterov = false } = config;

@@ -80,8 +80,9 @@ export class Progress {
   /** A line of text that stays, above the bar. */
   note(line: string): void {
     if (this.#bar) {
-      // The bar draws itself again at its next update, below the line.
-      this.#stream.write(`\r\x1b[2K${line}\n`);
+      // The bar draws itself again at its next update, below the line. The cursor is saved there, as the
+      // bar goes back to the saved place when it stops.
+      this.#stream.write(`\r\x1b[2K${line}\n\x1b7`);
     } else {
       this.#stream.write(`${line}\n`);
     }

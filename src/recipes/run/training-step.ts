@@ -158,7 +158,12 @@ function accumulatedStep(
   };
 }
 
-const nothing: StepResult = { loss: Number.NaN, gradNorm: Number.NaN, stepMemory: 0, finite: false };
+const nothing: StepResult = {
+  loss: Number.NaN,
+  gradNorm: Number.NaN,
+  stepMemory: 0,
+  finite: false,
+};
 
 function outcome(loss: number, gradNorm: number, stepMemory: number): StepResult {
   const finite = Number.isFinite(loss) && Number.isFinite(gradNorm);

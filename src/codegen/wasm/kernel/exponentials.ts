@@ -5,12 +5,14 @@
  * overflow and gradual underflow follow IEEE 754 and C.
  */
 
-import { F32x4 } from '../vectors.ts';
+import { F32x4, I32x4 } from '../vectors.ts';
 import { asF32, asI32, type Lanes } from './lanes.ts';
 
 /** ln 2 in two parts; products of the first with integers below 2^15 are exact. */
 const ln2High = 0.693359375;
 const ln2Low = -2.1219444005469057e-4;
+/** Below -150 ln 2 the exponential rounds to 0. */
+const vanishing = -103.97208;
 /** Adding this rounds to an integer, which then lies in the low mantissa bits. */
 const rounder = 12582912;
 const rounderBits = 0x4b400000;
@@ -36,19 +38,24 @@ const erfFar = [
 ];
 
 export function exp(l: Lanes, x: F32x4): F32x4 {
-  return expOfRange(l, l.hold(x.pmax(l.f32(-104)).pmin(l.f32(89))));
+  x = l.hold(x);
+  const { scale, mantissa } = expParts(l, l.hold(x.pmax(l.f32(-104)).pmin(l.f32(89))));
+  // Masked scores are -infinity: an exact zero here spares the slow path that processors take when a
+  // product underflows.
+  const vanishes = x.lt(l.f32(vanishing));
+  return mantissa.as(I32x4).andnot(vanishes).as(F32x4).mul(scale[0]).mul(scale[1]);
 }
 
-/** exp of arguments from -104 to 89, held. */
-function expOfRange(l: Lanes, x: F32x4): F32x4 {
+/** exp of arguments from -104 to 89, held, as a product of three factors. */
+function expParts(l: Lanes, x: F32x4): { mantissa: F32x4; scale: readonly [F32x4, F32x4] } {
   const { shifted, remainder } = reduce(l, x);
   const tail = l.polynomial(remainder, expTail);
-  const y = l.fma(tail, remainder.mul(remainder), remainder).add(l.f32(1));
+  const mantissa = l.fma(tail, remainder.mul(remainder), remainder).add(l.f32(1));
   // 2^power in two factors, since the whole of it may lie outside the normal range: exponent fields
   // power + 2 * 127 halved, and the rest.
   const biased = l.hold(asI32(shifted).sub(l.i32(rounderBits - 254)));
   const half = l.hold(biased.shrS(1));
-  return y.mul(asF32(half.shl(23))).mul(asF32(biased.sub(half).shl(23)));
+  return { mantissa, scale: [asF32(half.shl(23)), asF32(biased.sub(half).shl(23))] };
 }
 
 /** exp(x) - 1 without cancellation near 0. */
@@ -107,7 +114,8 @@ export function log1p(l: Lanes, x: F32x4): F32x4 {
 export function sigmoid(l: Lanes, x: F32x4): F32x4 {
   x = l.hold(x);
   const negative = asF32(asI32(x).or(l.i32(0x80000000)));
-  const z = l.hold(expOfRange(l, l.hold(negative.pmax(l.f32(-104)))));
+  const { mantissa, scale } = expParts(l, l.hold(negative.pmax(l.f32(-104))));
+  const z = l.hold(mantissa.mul(scale[0]).mul(scale[1]));
   const one = l.f32(1);
   return l.select(x.lt(F32x4.of(0)), z, one).div(z.add(one));
 }

@@ -113,7 +113,11 @@ function buildForward(plan: Plan, target: RoutineTarget): Uint8Array {
 
     forItems(f, k, plan.items, (item) => {
       // Last blocks first: with a causal mask they are the dear ones.
-      const first = f.let(I32.of(blocks - 1).sub(item.remS(blocks)).mul(tile.rows));
+      const first = f.let(
+        I32.of(blocks - 1)
+          .sub(item.remS(blocks))
+          .mul(tile.rows),
+      );
       const rows = f.let(I32.of(plan.rowCount).sub(first).minS(tile.rows));
       const rest = f.let(item.divS(blocks));
       const batch = f.let(rest.divS(headsAsRows ? K : H));
@@ -125,7 +129,12 @@ function buildForward(plan: Plan, target: RoutineTarget): Uint8Array {
       const q = f.let(place(query, plan.query, head).at(first, 4 * queryRow));
       const keys = f.let(place(key, plan.key, kvHead));
       const values = f.let(place(value, plan.value, kvHead));
-      const o = f.let(out.at(batch, 4 * T * H * V).at(head, 4 * V).at(first, 4 * outRow));
+      const o = f.let(
+        out
+          .at(batch, 4 * T * H * V)
+          .at(head, 4 * V)
+          .at(first, 4 * outRow),
+      );
       const firstQuery = f.let(headsAsRows ? I32.of(0) : first);
       const lastQuery = f.let(headsAsRows ? I32.of(0) : first.add(rows).sub(1));
       const { from, to } = visible.range(firstQuery, lastQuery);
@@ -137,7 +146,21 @@ function buildForward(plan: Plan, target: RoutineTarget): Uint8Array {
       f.forRange(start, from, to, tile.columns, () => {
         const count = f.let(to.sub(start).minS(tile.columns));
         const keysAt = keys.at(start, 4 * keyRow);
-        f.call(gemm, [0, 1, rows, count, D, factor, q, queryRow, keysAt, keyRow, 0, scores, tileRow]);
+        f.call(gemm, [
+          0,
+          1,
+          rows,
+          count,
+          D,
+          factor,
+          q,
+          queryRow,
+          keysAt,
+          keyRow,
+          0,
+          scores,
+          tileRow,
+        ]);
         scoreRow.set(scores);
         state.set(states);
         outAt.set(o);
@@ -152,7 +175,21 @@ function buildForward(plan: Plan, target: RoutineTarget): Uint8Array {
           outAt.set(outAt.add(4 * outRow));
         });
         const valuesAt = values.at(start, 4 * valueRow);
-        f.call(gemm, [0, 0, rows, V, count, 1, scores, tileRow, valuesAt, valueRow, beta, o, outRow]);
+        f.call(gemm, [
+          0,
+          0,
+          rows,
+          V,
+          count,
+          1,
+          scores,
+          tileRow,
+          valuesAt,
+          valueRow,
+          beta,
+          o,
+          outRow,
+        ]);
         beta.set(1);
       });
       const lseAt = f.let(lse.at(batch.mul(H).add(head), 4 * T).at(first, 4));

@@ -191,7 +191,10 @@ export function log2(module: ModuleBuilder): Log2 {
       const square = f.let(t.mul(t));
       let series: F64 = F64.of(1 / 13);
       for (const odd of [11, 9, 7, 5, 3, 1]) series = series.mul(square).add(1 / odd);
-      const result = t.mul(series).mul(2 / Math.LN2).add(exponent.toF64S());
+      const result = t
+        .mul(series)
+        .mul(2 / Math.LN2)
+        .add(exponent.toF64S());
       return result.toF32().add(x.mul(0));
     },
     { export: false, result: 'f32' },

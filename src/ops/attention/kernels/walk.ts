@@ -2,7 +2,7 @@
 
 import type { FunctionBuilder } from '../../../codegen/wasm/function.ts';
 import type { KernelArguments } from '../../../codegen/wasm/kernel-function.ts';
-import { I32, select, type Var } from '../../../codegen/wasm/scalars.ts';
+import { type I32, select, type Var } from '../../../codegen/wasm/scalars.ts';
 import type { MaskParams } from './shape.ts';
 
 /**

@@ -93,7 +93,9 @@ function sortKey(f: FunctionBuilder, at: Ptr, type: SortedType, descending: bool
 }
 
 /** from, to, length, run: merges neighbouring sorted runs of `run` words. */
-function mergePass(module: ModuleBuilder): FunctionRef<readonly ['ptr', 'ptr', 'i32', 'i32'], 'none'> {
+function mergePass(
+  module: ModuleBuilder,
+): FunctionRef<readonly ['ptr', 'ptr', 'i32', 'i32'], 'none'> {
   return module.func(
     'mergePass',
     ['ptr', 'ptr', 'i32', 'i32'] as const,

@@ -2,6 +2,7 @@
 
 import { parseArgs } from 'node:util';
 import { type BenchConfig, configs, findConfig } from './configs.ts';
+import { withoutFolders } from './driver/server.ts';
 
 export const sectionNames = ['training', 'matmul', 'ops', 'startup'] as const;
 export type SectionName = (typeof sectionNames)[number];
@@ -75,7 +76,7 @@ export function readOptions(argv: readonly string[]): Options | 'help' {
     fusedOptimizer: values['fused-adamw'],
     quick,
     name: values.name ?? new Date().toISOString().slice(0, 10),
-    shown: `npm run bench -- ${shownArguments(argv)}`.trim(),
+    shown: withoutFolders(`npm run bench -- ${argv.join(' ')}`).trim(),
   };
 }
 
@@ -98,9 +99,4 @@ function positive(name: string, text: string | undefined, standard: number): num
   const value = number(name, text, standard);
   if (Number.isInteger(value) && value > 0) return value;
   throw new RangeError(`bench: --${name} must be a positive integer (got ${text}).`);
-}
-
-/** The arguments with paths shortened to their last part. */
-function shownArguments(argv: readonly string[]): string {
-  return argv.map((text) => text.replace(/(?:[^=\s]*[\\/])+(?=[^\\/]+$)/, '')).join(' ');
 }

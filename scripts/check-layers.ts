@@ -81,7 +81,8 @@ function brokenRule(root: string, edge: Edge, declared: ReadonlySet<string>): st
   if (isTestFile(from)) return undefined;
   if (isTestFile(to)) return `imports the test file ${to}`;
   // The root entry is the sum of the folder entries.
-  if (isEntry(to) && from !== 'src/index.ts') return `imports the public entry ${to}; import the file that defines it`;
+  if (isEntry(to) && from !== 'src/index.ts')
+    return `imports the public entry ${to}; import the file that defines it`;
   if (to === levelZeroFile) return undefined;
   if (from === levelZeroFile) return `${levelZeroFile} imports nothing, not ${to}`;
   return brokenOrder(from, to);

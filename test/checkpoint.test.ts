@@ -242,16 +242,28 @@ test('C5 mismatches name the region, the op and both sides [test_checkpoint_dete
   const two = (x: Tensor): Tensor => sin(sin(x));
   const three = (x: Tensor): Tensor => sin(sin(sin(x)));
   isError(mismatch(three, two), /A different number of tensors was saved/);
-  isError(mismatch(two, three, { earlyStop: false }), /trying to save more tensors during recomput/);
+  isError(
+    mismatch(two, three, { earlyStop: false }),
+    /trying to save more tensors during recomput/,
+  );
   assert.equal(mismatch(two, three), undefined, 'early stop makes more tensors harmless');
   const other = (x: Tensor): Tensor => sin(sum(sin(x)));
   isError(mismatch(two, other), /have different metadata/);
-  assert.equal(mismatch(two, (x) => sin(exp(x)), { determinismCheck: 'default' }), undefined);
-  isError(mismatch(two, (x) => sin(exp(x)), { determinismCheck: 'values' }), /values differ/);
+  assert.equal(
+    mismatch(two, (x) => sin(exp(x)), { determinismCheck: 'default' }),
+    undefined,
+  );
+  isError(
+    mismatch(two, (x) => sin(exp(x)), { determinismCheck: 'values' }),
+    /values differ/,
+  );
   const logged = mismatch(three, two, { debug: true });
   isError(logged, /forward .*recompute/s);
   isError(logged, /checkpoint\.test\.ts:\d+/);
-  isError(setCheckpointDebug(true, () => mismatch(three, two)), /debug: true/);
+  isError(
+    setCheckpointDebug(true, () => mismatch(three, two)),
+    /debug: true/,
+  );
 });
 
 test('C7 without gradients a region is inert', () => {
@@ -276,13 +288,18 @@ test('C7 without gradients a region is inert', () => {
 test('C9 random draws are replayed, from user generators too', () => {
   scope(() => {
     const generator = new Generator(7);
-    const region = (v: Tensor): Tensor => tanh(dropout(exp(dropout(v, 0.5, { generator })), 0.5, { generator }));
+    const region = (v: Tensor): Tensor =>
+      tanh(dropout(exp(dropout(v, 0.5, { generator })), 0.5, { generator }));
     const plainStart = generator.getState();
     const plain = gradientOf(region, values);
     generator.setState(plainStart);
     const checkpointed = gradientOf((x) => checkpoint(region, [x]), values);
     assert.deepEqual(checkpointed, plain);
-    assert.equal(generator.offset, plainStart.offset + 2, 'the recompute leaves the generator where it was');
+    assert.equal(
+      generator.offset,
+      plainStart.offset + 2,
+      'the recompute leaves the generator where it was',
+    );
   });
 });
 
@@ -330,8 +347,17 @@ test('C13 the process-wide early-stop setting overrides the option and nests', (
 
 test('a weight used in and outside a region collects both gradients', () => {
   scope(() => {
-    const w = tensor([[0.5, -0.2], [0.1, 0.9]], { requiresGrad: true });
-    const x = tensor([[1, 2], [3, 4]]);
+    const w = tensor(
+      [
+        [0.5, -0.2],
+        [0.1, 0.9],
+      ],
+      { requiresGrad: true },
+    );
+    const x = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
     const loss = (wrap: boolean): Tensor => {
       const inner = (v: Tensor): Tensor => tanh(matmul(v, w));
       const h = wrap ? checkpoint(inner, [x]) : inner(x);

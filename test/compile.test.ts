@@ -135,8 +135,14 @@ test('captured tensors are updated in place, and reads follow the updates', () =
     const x = tensor([1, 1, 1]);
     for (let run = 0; run < 3; run++) {
       const { before, after } = step(x);
-      assert.deepEqual([...toArray(before)], [1, 2, 3].map((v) => (v + run) * 10));
-      assert.deepEqual([...toArray(after)], [1, 2, 3].map((v) => (v + run + 1) * 10));
+      assert.deepEqual(
+        [...toArray(before)],
+        [1, 2, 3].map((v) => (v + run) * 10),
+      );
+      assert.deepEqual(
+        [...toArray(after)],
+        [1, 2, 3].map((v) => (v + run + 1) * 10),
+      );
     }
     assert.deepEqual([...toArray(w)], [4, 5, 6]);
     step.dispose();

@@ -81,7 +81,7 @@ export class Server implements AsyncDisposable {
       this.#child.stdin.write(`${JSON.stringify({ command, ...request })}\n`);
     });
     const reply = JSON.parse(line) as Reply<C>;
-    if (!reply.ok) throw new ContestantError(reply.error);
+    if (!reply.ok) throw new ContestantError(withoutFolders(reply.error));
     const { ok: _, ...answer } = reply;
     return answer as unknown as AnswerOf<C>;
   }
@@ -96,7 +96,12 @@ export class Server implements AsyncDisposable {
 
   #fail(reason: string): void {
     const last = this.#said.filter((line) => line.trim() !== '').at(-1);
-    this.#down ??= last === undefined ? reason : `${reason}: ${last.trim()}`;
+    this.#down ??= withoutFolders(last === undefined ? reason : `${reason}: ${last.trim()}`);
     this.#open?.reject(new ContestantError(this.#down));
   }
+}
+
+/** Absolute paths shortened to their last part: reports say nothing of where they were made. */
+export function withoutFolders(text: string): string {
+  return text.replace(/(?<![\w.\\/])(?:[A-Za-z]:)?[\\/](?:[^\s\\/'"]+[\\/])+/g, '');
 }

@@ -96,10 +96,24 @@ function keepFreeRegions(traced: Graph, disabled: ReadonlySet<string>): Readonly
   let kept: ReadonlySet<number> = new Set();
   if (candidates.length === 0) return kept;
   const { peakBytes } = plan(traced, disabled, kept);
-  for (const region of candidates) {
-    const trial = new Set([...kept, region]);
-    if (plan(traced, disabled, trial).peakBytes > peakBytes) break;
-    kept = trial;
+  const fits = (count: number): boolean => {
+    const trial = new Set(candidates.slice(0, count));
+    const free = plan(traced, disabled, trial).peakBytes <= peakBytes;
+    if (free) kept = trial;
+    return free;
+  };
+  // Keeping more never lowers the peak: gallop, then bisect. Usually the first or second trial fails.
+  let good = 0;
+  let bad = candidates.length + 1;
+  for (let count = 1; count < bad; count = Math.min(2 * count, candidates.length)) {
+    if (!fits(count)) bad = count;
+    else good = count;
+    if (good === candidates.length) break;
+  }
+  while (bad - good > 1) {
+    const middle = (good + bad) >> 1;
+    if (fits(middle)) good = middle;
+    else bad = middle;
   }
   return kept;
 }

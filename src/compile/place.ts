@@ -69,6 +69,8 @@ export function place(graph: Graph, steps: readonly FusedStep[]): Placement {
 class Placer {
   readonly #graph: Graph;
   readonly #places = new Map<Value, Place>();
+  /** Values that lie in each buffer. */
+  readonly #residents = new Map<PlacedBuffer, Value[]>();
   readonly #buffers: PlacedBuffer[] = [];
   readonly #steps: PlacedStep[] = [];
   readonly #constants: { buffer: PlacedBuffer; tensor: HostTensor }[] = [];
@@ -127,6 +129,13 @@ class Placer {
     return found;
   }
 
+  #settle(value: Value, where: Place): void {
+    this.#places.set(value, where);
+    const residents = this.#residents.get(where.buffer);
+    if (residents) residents.push(value);
+    else this.#residents.set(where.buffer, [value]);
+  }
+
   #dense(value: Value, kind: BufferKind = 'arena'): Place {
     const buffer = this.#buffer(value, kind);
     return { buffer, layout: { offset: 0, strides: contiguousStrides(value.aval.shape) } };
@@ -136,7 +145,7 @@ class Placer {
     const value = definite(node.outputs[0]);
     const kind = node.kind === 'state' ? 'state' : node.kind === 'constant' ? 'constant' : 'input';
     const made = this.#dense(value, kind);
-    this.#places.set(value, made);
+    this.#settle(value, made);
     if (node.constant) this.#constants.push({ buffer: made.buffer, tensor: node.constant });
   }
 
@@ -147,13 +156,13 @@ class Placer {
     const base = this.#at(input);
     const layout = node.op.lower.view(input.aval, base.layout, output.aval, node.params);
     if (layout) {
-      this.#places.set(output, { buffer: base.buffer, layout });
+      this.#settle(output, { buffer: base.buffer, layout });
       return;
     }
     const copy = this.#copy(input, base, index);
     const again = node.op.lower.view(input.aval, copy.layout, output.aval, node.params);
     invariant(again, () => `${node.op?.name} cannot view a dense tensor`);
-    this.#places.set(output, { buffer: copy.buffer, layout: again });
+    this.#settle(output, { buffer: copy.buffer, layout: again });
   }
 
   /** A dense copy of `value` in a buffer of its own. */
@@ -183,7 +192,7 @@ class Placer {
         : (this.#donated(group, output.value, output.axes, index, outputs) ??
           this.#dense(output.value));
       outputs.push(where);
-      this.#places.set(output.value, where);
+      this.#settle(output.value, where);
     }
     const template = {
       space: group.space,
@@ -226,7 +235,7 @@ class Placer {
       return where;
     });
     node.outputs.forEach((value, i) => {
-      this.#places.set(value, definite(outputs[i]));
+      this.#settle(value, definite(outputs[i]));
     });
     const lowered = lowerOp(
       op,
@@ -300,8 +309,7 @@ class Placer {
   }
 
   #diesAt(buffer: PlacedBuffer, index: number): boolean {
-    for (const [value, where] of this.#places) {
-      if (where.buffer !== buffer) continue;
+    for (const value of this.#residents.get(buffer) ?? []) {
       if (this.#live.has(value) || (this.#lastRead.get(baseOf(value)) ?? -1) > index) return false;
     }
     return true;

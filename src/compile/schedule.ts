@@ -86,6 +86,8 @@ function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
       }
     }
   };
+  // Inputs and state cost nothing to have; traced where they were first used, they would hold updates back.
+  for (const node of order) if (node.kind !== 'op') emit(node);
   for (const node of order) {
     const ready = (waiting.get(node) ?? 0) === 0;
     if (ready && !result.has(node)) emit(node);

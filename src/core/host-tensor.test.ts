@@ -14,7 +14,10 @@ import {
 
 test('float32 values survive a round trip through bytes', () => {
   const values = [1.5, -0.25, 3e38, Number.NEGATIVE_INFINITY, 0];
-  assert.deepEqual([...hostValues(hostTensor(values, [5], 'float32'))].map(Math.fround), values.map(Math.fround));
+  assert.deepEqual(
+    [...hostValues(hostTensor(values, [5], 'float32'))].map(Math.fround),
+    values.map(Math.fround),
+  );
 });
 
 test('a wrong number of values is an error', () => {
@@ -63,5 +66,7 @@ test('dtypes promote as in PyTorch', () => {
 });
 
 test('nearest finds the likely meaning of a typo', () => {
-  assert.deepEqual(nearest('lerning_rate', ['batch', 'learning_rate', 'seed'], 1), ['learning_rate']);
+  assert.deepEqual(nearest('lerning_rate', ['batch', 'learning_rate', 'seed'], 1), [
+    'learning_rate',
+  ]);
 });

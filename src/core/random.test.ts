@@ -42,7 +42,8 @@ test('Philox agrees with the vectors of the fixture, published and consecutive',
   const { manifest } = loadFixture('philox');
   const vectors = [...manifest.published, ...manifest.run];
   assert.ok(vectors.length > 3);
-  for (const { counter, key, output } of vectors) assert.deepEqual(words(counter, key), [...output]);
+  for (const { counter, key, output } of vectors)
+    assert.deepEqual(words(counter, key), [...output]);
 });
 
 test('unit floats are exact multiples of 2^-24 in [0, 1)', () => {

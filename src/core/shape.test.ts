@@ -47,7 +47,9 @@ test('a view addresses the same elements in the same order', () => {
   fc.assert(
     fc.property(dims, dims, fc.nat(), (shape, cuts, seed) => {
       // A permuted dense tensor, viewed as a refinement or a merge of its shape.
-      const order = shape.map((_, axis) => axis).sort((a, b) => ((a * 7 + seed) % 5) - ((b * 7 + seed) % 5));
+      const order = shape
+        .map((_, axis) => axis)
+        .sort((a, b) => ((a * 7 + seed) % 5) - ((b * 7 + seed) % 5));
       const base = contiguousStrides(order.map((axis) => shape[axis] ?? 1));
       const strides = new Array<number>(shape.length).fill(0);
       order.forEach((axis, i) => {

@@ -113,12 +113,7 @@ export function runProgram(program: Program, inputs: Inputs, regions: boolean): 
   return [loss, ...gradients.filter((gradient) => gradient !== undefined)];
 }
 
-function runBlocks(
-  blocks: readonly Block[],
-  x: Tensor,
-  inputs: Inputs,
-  regions: boolean,
-): Tensor {
+function runBlocks(blocks: readonly Block[], x: Tensor, inputs: Inputs, regions: boolean): Tensor {
   return blocks.reduce((value, block) => {
     if (block.kind === 'op') return runOp(block.op, value, inputs, block.weight);
     const inner = (v: Tensor): Tensor => runBlocks(block.blocks, v, inputs, regions);

@@ -48,7 +48,7 @@ describe('Progress', () => {
 
 describe('formats', () => {
   test('counts and times are short', () => {
-    assert.deepEqual([3.14159, 99.96, 1234567].map(formatCount), ['3.1', '100.0', '1,234,567']);
+    assert.deepEqual([7.77, 99.96, 1234567].map(formatCount), ['7.8', '100.0', '1,234,567']);
     assert.deepEqual([0, 59.4, 65, 3725].map(formatSeconds), ['0s', '59s', '1m05s', '1h02m']);
   });
 });

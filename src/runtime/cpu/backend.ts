@@ -197,8 +197,7 @@ export class CpuBackend implements Backend {
       launchArgsStart,
       executable,
       (failure) =>
-        trapError(executable, failure) ??
-        `launch: kernel ${executable.key.slice(0, 200)} failed`,
+        trapError(executable, failure) ?? `launch: kernel ${executable.key.slice(0, 200)} failed`,
     );
   }
 

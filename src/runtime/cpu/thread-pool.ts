@@ -89,9 +89,7 @@ export class ThreadPool {
     const failure = takeFailure(control);
     if (!failure) return;
     const reason = describe(failure);
-    throw reason instanceof RetuneError
-      ? reason
-      : new InternalError(`${reason}: ${failure.text}`);
+    throw reason instanceof RetuneError ? reason : new InternalError(`${reason}: ${failure.text}`);
   }
 
   /** Threads that take part: all that are wanted, or the main one alone. */

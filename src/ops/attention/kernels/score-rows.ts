@@ -22,23 +22,41 @@ const magic = 12582912;
 /** Below this 2^x is given as 0. */
 const lowest = -125;
 
+/** What exp2 needs in locals of the function that uses it; one set serves all its calls there. */
+export interface Exp2Constants {
+  readonly lowest: Var<F32x4>;
+  readonly magic: Var<F32x4>;
+  readonly one: Var<F32x4>;
+  readonly coefficients: readonly Var<F32x4>[];
+}
+
+export function exp2Constants(f: FunctionBuilder): Exp2Constants {
+  const constant = (value: number): Var<F32x4> => f.atEntry(F32x4.of(value));
+  return {
+    lowest: constant(lowest),
+    magic: constant(magic),
+    one: constant(1),
+    coefficients: coefficients.map(constant),
+  };
+}
+
 /** 2^x on four lanes, for x up to about 1; NaN stays NaN. */
-export function exp2(f: FunctionBuilder, x: Var<F32x4>): F32x4 {
-  const clamped = f.let(x.pmax(lowest));
-  const shifted = f.let(clamped.add(magic));
-  const r = f.let(clamped.sub(shifted.sub(magic)));
-  let sum: F32x4 = F32x4.of(coefficients.at(-1)!);
-  for (let i = coefficients.length - 2; i >= 0; i--) {
-    sum = f.madd(sum, r, F32x4.of(coefficients[i]!));
+export function exp2(f: FunctionBuilder, x: Var<F32x4>, constants: Exp2Constants): F32x4 {
+  const clamped = f.let(x.pmax(constants.lowest));
+  const shifted = f.let(clamped.add(constants.magic));
+  const r = f.let(clamped.sub(shifted.sub(constants.magic)));
+  let sum: F32x4 = constants.coefficients.at(-1)!;
+  for (let i = constants.coefficients.length - 2; i >= 0; i--) {
+    sum = f.madd(sum, r, constants.coefficients[i]!);
   }
-  const one = f.madd(sum, r, F32x4.of(1));
+  const one = f.madd(sum, r, constants.one);
   const bits = one.as(I32x4).add(shifted.as(I32x4).shl(23));
-  return bits.andnot(x.lt(lowest)).as(F32x4);
+  return bits.andnot(x.lt(constants.lowest)).as(F32x4);
 }
 
 /** 2^x of one number. */
-export function exp2Scalar(f: FunctionBuilder, x: F32): F32 {
-  return exp2(f, f.let(F32x4.splat(x))).lane(0);
+export function exp2Scalar(f: FunctionBuilder, x: F32, constants: Exp2Constants): F32 {
+  return exp2(f, f.let(F32x4.splat(x)), constants).lane(0);
 }
 
 const rowParams = ['ptr', 'i32', 'i32', 'i32'] as const; // row, count, from, to
@@ -64,6 +82,7 @@ export function softmaxRow(module: ModuleBuilder): SoftmaxRow {
         f.return();
       });
       const { first, end } = trimmed(f, row, from, to, Number.NEGATIVE_INFINITY);
+      const constants = exp2Constants(f);
       const at = f.local('ptr');
       const old = f.let(state.f32(rowState.max));
       const a = f.let(F32x4.splat(old));
@@ -80,13 +99,13 @@ export function softmaxRow(module: ModuleBuilder): SoftmaxRow {
       const total = f.local('f32x4', 0);
       vectorLoop(f, at, first, end, (offset) => {
         const x = f.let(at.f32x4(offset).sub(a));
-        const p = f.let(exp2(f, x));
+        const p = f.let(exp2(f, x, constants));
         const sum = offset === 0 ? total : b;
         sum.set(sum.add(p));
         f.store(at, p, offset);
       });
       zeroOutside(f, row, first, end, count);
-      const correction = f.let(exp2Scalar(f, old.sub(best)));
+      const correction = f.let(exp2Scalar(f, old.sub(best), constants));
       const sum = horizontalSum(f, f.let(total.add(b)));
       f.store(state, best, rowState.max);
       f.store(state, state.f32(rowState.sum).mul(correction).add(sum), rowState.sum);
@@ -111,6 +130,7 @@ export function gradientRow(module: ModuleBuilder): GradientRow {
         f.return();
       });
       const { first, end } = trimmed(f, row, from, to, Number.NEGATIVE_INFINITY);
+      const constants = exp2Constants(f);
       // Columns that the vector loop takes along must be finite, or 0 * x would not be 0.
       trimmed(f, gradients, from, to, 0);
       const at = f.local('ptr');
@@ -120,7 +140,7 @@ export function gradientRow(module: ModuleBuilder): GradientRow {
       const deltas = f.let(F32x4.splat(delta));
       vectorLoop(f, at, first, end, (offset) => {
         const x = f.let(at.f32x4(offset).sub(lses));
-        const p = f.let(exp2(f, x));
+        const p = f.let(exp2(f, x, constants));
         f.store(at, p, offset);
         twin.set(at.add(distance));
         f.store(twin, p.mul(twin.f32x4(offset).sub(deltas)), offset);

@@ -29,26 +29,40 @@ export async function generateText(
   return await continueText(model, tokenizer, prompt, options);
 }
 
-/** As generateText, with a model at hand. */
+/**
+ * As generateText, with a model at hand. A text longer than the model's positions goes on from the last
+ * half of them: what lies further back is forgotten.
+ */
 export async function continueText(
   model: CausalLm,
   tokenizer: Tokenizer,
   prompt: string,
   options: GenerateTextOptions = {},
 ): Promise<string> {
-  const { seed = 0, onText, ...rest } = options;
+  const { seed = 0, onText, maxNewTokens = 128, ...sampling } = options;
+  const { maxPositions } = model.config;
+  const generator = new Generator(seed);
   const decoder = new StreamingDecoder(tokenizer);
   let text = '';
   const emit = (piece: string): void => {
     text += piece;
     if (piece !== '') onText?.(piece);
   };
-  await generate(model, tokenizer.encode(prompt), {
-    ...rest,
-    generator: new Generator(seed),
-    onToken: (token) => emit(decoder.push(token)),
-    ...(tokenizer.eosId === undefined ? {} : { eosId: tokenizer.eosId }),
-  });
+  const ids = [...tokenizer.encode(prompt)];
+  let left = maxNewTokens;
+  while (left > 0) {
+    const context = ids.length < maxPositions ? ids : ids.slice(-Math.ceil(maxPositions / 2));
+    const { tokens, reason } = await generate(model, context, {
+      ...sampling,
+      generator,
+      maxNewTokens: Math.min(left, maxPositions - context.length),
+      onToken: (token) => emit(decoder.push(token)),
+      ...(tokenizer.eosId === undefined ? {} : { eosId: tokenizer.eosId }),
+    });
+    ids.push(...tokens);
+    left -= tokens.length;
+    if (reason !== 'length') break;
+  }
   emit(decoder.finish());
   return text;
 }

@@ -146,8 +146,8 @@ describe('commands', () => {
     const [first, second, greedy, narrow, fails] = await Promise.all([
       say('-n', '12', '--seed', '3'),
       say('-n', '12', '--seed', '3'),
-      say('-n', '12', '--temperature', '0'),
-      say('-n', '12', '--top-k', '1', '--seed', '9'),
+      say('-n', '40', '--temperature', '0'),
+      say('-n', '40', '--top-k', '1', '--seed', '9'),
       say('--top-p', '2'),
     ]);
     assert.equal(first.code, 0, first.stderr);
@@ -155,6 +155,7 @@ describe('commands', () => {
     assert.ok(first.stdout.length > 'the dog\n'.length);
     assert.equal(first.stdout, second.stdout);
     assert.equal(greedy.stdout, narrow.stdout);
+    assert.ok(greedy.stdout.length > 30, 'it stopped at the 16 positions of the model');
     assert.equal(fails.code, 1);
     assert.match(fails.stderr, /--top-p must be a number above 0 and at most 1 \(got '2'\)/);
   });

@@ -30,10 +30,7 @@ export const modelSchema = v.strictObject({
   ),
   head_dim: v.optional(key(count, 'Width of one head. Default hidden_size / num_attention_heads.')),
   max_position_embeddings: v.optional(
-    key(
-      count,
-      'Longest sequence the model is made for. Default 2048, or sequence_length if longer.',
-    ),
+    key(count, 'Longest sequence the model is made for. Default sequence_length.'),
   ),
   tie_word_embeddings: v.optional(
     key(flag, 'Whether embedding and output projection share their weights. Default false.'),
@@ -98,7 +95,7 @@ export async function hubConfig(
     hidden_act: 'silu',
     intermediate_size: 64 * Math.ceil((hidden * 8) / 3 / 64),
     num_key_value_heads: fields.num_attention_heads,
-    max_position_embeddings: Math.max(2048, needs.length),
+    max_position_embeddings: needs.length,
     rms_norm_eps: 1e-6,
     rope_theta: 10000,
     initializer_range: 0.02,

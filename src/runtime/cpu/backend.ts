@@ -278,12 +278,13 @@ export class CpuBackend implements Backend {
   }
 
   #prepareGemm(call: GemmCall, operands: number): CpuExecutable {
-    const bytes = encodeGemm(call);
+    const shares = gemmThreads(call, this.#pool.threads);
+    const bytes = encodeGemm({ call, shares });
     const key = `gemm ${new TextDecoder().decode(bytes)}`;
     return this.#executable(key, () => ({
       operands,
       code: this.#code(key, 'gemm', () => bytes),
-      threads: gemmThreads(call, this.#pool.threads),
+      threads: shares,
       wakes: gemmWork(call) >= wakingWork,
       scalars: [],
       ...plain,

@@ -2,7 +2,8 @@
  * Matrix multiplies as codes: how a GemmCall travels to the threads and how they divide it.
  *
  * C is cut, never the sum over k, so with the generated multiply no element depends on the number of
- * threads. Batch entries are dealt out whole when they come out even; otherwise each entry is cut
+ * threads. A BLAS may choose another kernel for another slice, so the cut is fixed when the code is
+ * made: however many threads happen to be awake, they deal out the same shares. Batch entries are dealt out whole when they come out even; otherwise each entry is cut
  * along the longer side of C in aligned slices, so that the operand every thread has to read in full
  * is the smaller one.
  */
@@ -43,7 +44,7 @@ export interface GemmPiece {
   readonly columns: number;
 }
 
-/** The pieces of C of one thread. */
+/** The pieces of C of one share. */
 export function gemmPieces(call: GemmCall, thread: number, threads: number): GemmPiece[] {
   const { m, n, batches } = call;
   const pieces: GemmPiece[] = [];
@@ -69,17 +70,33 @@ export function gemmPieces(call: GemmCall, thread: number, threads: number): Gem
   return pieces;
 }
 
-/** A GemmCall as bytes for the code table. */
-export function encodeGemm(call: GemmCall): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify(call));
+/** A multiply with the number of shares that C is cut into. */
+export interface CutGemm {
+  readonly call: GemmCall;
+  readonly shares: number;
 }
 
-export function decodeGemm(bytes: Uint8Array<ArrayBuffer>): GemmCall {
-  return JSON.parse(new TextDecoder().decode(bytes)) as GemmCall;
+/** A multiply as bytes for the code table. */
+export function encodeGemm(cut: CutGemm): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(JSON.stringify(cut));
+}
+
+export function decodeGemm(bytes: Uint8Array<ArrayBuffer>): CutGemm {
+  return JSON.parse(new TextDecoder().decode(bytes)) as CutGemm;
+}
+
+/** The pieces of every share that falls to this thread. */
+function dealtPieces({ call, shares }: CutGemm, thread: number, threads: number): GemmPiece[] {
+  const pieces: GemmPiece[] = [];
+  for (let own = thread; own < shares; own += threads) {
+    pieces.push(...gemmPieces(call, own, shares));
+  }
+  return pieces;
 }
 
 /** The function that computes a thread's pieces. */
-export function gemmCode(call: GemmCall, memory: SharedMemory, gemm: Gemm): ThreadCode {
+export function gemmCode(cut: CutGemm, memory: SharedMemory, gemm: Gemm): ThreadCode {
+  const { call } = cut;
   const [slotA, slotB, slotC] = call.operands;
   const rowA = call.transA ? 1 : call.lda;
   const columnB = call.transB ? call.ldb : 1;
@@ -90,7 +107,7 @@ export function gemmCode(call: GemmCall, memory: SharedMemory, gemm: Gemm): Thre
   let words = memory.words(0, 0);
   return (args, thread, threads) => {
     if (dealt !== threads) {
-      pieces = gemmPieces(call, thread, threads);
+      pieces = dealtPieces(cut, thread, threads);
       dealt = threads;
     }
     if (slotsAt !== args) {

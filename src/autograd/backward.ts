@@ -3,7 +3,7 @@
  * torch.Tensor.backward and torch.autograd.grad.
  */
 
-import { AutogradError, definite } from '../core/errors.ts';
+import { AutogradError } from '../core/errors.ts';
 import { formatShape, sameShape } from '../core/shape.ts';
 import { onesLike } from '../ops/creation.ts';
 import { setGradEnabled, withPhase } from '../tensor/context.ts';
@@ -40,10 +40,11 @@ export interface GradOptions {
  */
 export function backward(outputs: Tensor | readonly Tensor[], options: BackwardOptions = {}): void {
   const createGraph = options.createGraph ?? false;
-  const wanted = options.inputs?.map((input) => targetOf('backward', input));
+  const inputs = options.inputs && [...new Set(options.inputs)];
+  const wanted = inputs?.map((input) => targetOf('backward', input));
   scope(() => {
     run('backward', outputs, options.gradient, options, wanted, (edge, gradient, index) => {
-      const target = edge.kind === 'leaf' ? edge.leaf : options.inputs?.[index ?? -1];
+      const target = edge.kind === 'leaf' ? edge.leaf : inputs?.[index ?? -1];
       if (target) accumulate(target, gradient, createGraph);
     });
   });
@@ -60,22 +61,21 @@ export function grad(
 ): (Tensor | undefined)[] {
   const list = asList(inputs);
   const wanted = list.map((input) => targetOf('grad', input));
-  const results = scope(() => {
+  return scope(() => {
     const found = new Array<Tensor | undefined>(list.length).fill(undefined);
     run('grad', outputs, options.gradOutputs, options, wanted, (_, gradient, index) => {
       if (index !== undefined) found[index] = gradient.alias();
     });
+    list.forEach((input, i) => {
+      if (found[i] || options.allowUnused) return;
+      throw new AutogradError(
+        `grad: input ${i} (${input.describe()}) was not used to compute the outputs. ` +
+          'Pass allowUnused: true to get undefined for it.',
+        { input: i },
+      );
+    });
     return found;
   });
-  list.forEach((input, i) => {
-    if (results[i] || options.allowUnused) return;
-    throw new AutogradError(
-      `grad: input ${i} (${input.describe()}) was not used to compute the outputs. ` +
-        'Pass allowUnused: true to get undefined for it.',
-      { input: i },
-    );
-  });
-  return results;
 }
 
 function run(
@@ -94,11 +94,9 @@ function run(
     withPhase('backward', () =>
       setGradEnabled(createGraph, () => {
         const roots = asList(outputs).map((root, i) => rootEdge(who, root, i));
+        const seeds = asList(outputs).map((root, i) => seedOf(who, root, given[i], i));
         const walk = new Walk(roots, { createGraph, retain, wanted, sink, grad });
-        asList(outputs).forEach((root, i) => {
-          walk.receive(definite(roots[i]), seedOf(who, root, given[i], i));
-        });
-        walk.run();
+        walk.run(roots, seeds);
       }),
     );
   } finally {

@@ -22,12 +22,17 @@ export function accumulate(leaf: Tensor, gradient: Tensor, createGraph: boolean)
   const have = leaf.grad;
   if (!have) {
     leaf.grad = createGraph ? gradient.alias() : ownGradient(gradient);
-  } else if (createGraph || have.requiresGrad || !(have.data instanceof BufferData)) {
+  } else if (createGraph || have.requiresGrad || !isDense(have)) {
     leaf.grad = add(have, gradient);
   } else {
     noGrad(() => addInPlace(have, gradient));
   }
   for (const hook of leaf.leafHooks.accumulated) hook(leaf);
+}
+
+function isDense(tensor: Tensor): boolean {
+  const { data } = tensor;
+  return data instanceof BufferData && isContiguous(tensor.shape, data.layout.strides);
 }
 
 /** A handle whose memory is dense and belongs to it alone, so that later gradients can be added in place. */
@@ -42,8 +47,9 @@ function ownGradient(gradient: Tensor): Tensor {
 }
 
 /**
- * Calls `hook` with the gradient of `tensor` in every backward; a returned tensor replaces it
- * (torch.Tensor.register_hook). Returns a function that removes the hook.
+ * Calls `hook` with the gradient of `tensor` in every backward; a returned tensor of the same shape
+ * replaces it (torch.Tensor.register_hook). Returns a function that removes the hook. Throws
+ * AutogradError for a tensor that does not require a gradient.
  */
 export function registerHook(tensor: Tensor, hook: TensorHook): () => void {
   if (!tensor.requiresGrad) {
@@ -64,7 +70,8 @@ export function registerHook(tensor: Tensor, hook: TensorHook): () => void {
 
 /**
  * Calls `hook` after a gradient was added to the leaf's `.grad`
- * (torch.Tensor.register_post_accumulate_grad_hook). Returns a function that removes it.
+ * (torch.Tensor.register_post_accumulate_grad_hook). Returns a function that removes it. Throws
+ * AutogradError for computed tensors and for those that do not require a gradient.
  */
 export function registerPostAccumulateGradHook(
   tensor: Tensor,
@@ -80,8 +87,16 @@ export function registerPostAccumulateGradHook(
   return () => tensor.leafHooks.accumulated.delete(hook);
 }
 
-/** Keeps the gradient of a computed tensor in its `.grad` too (torch.Tensor.retain_grad). */
+/**
+ * Keeps the gradient of a computed tensor in its `.grad` too (torch.Tensor.retain_grad). Returns it.
+ * Throws AutogradError for a tensor that does not require a gradient.
+ */
 export function retainGrad(tensor: Tensor): Tensor {
+  if (!tensor.requiresGrad) {
+    throw new AutogradError(
+      `retainGrad: the tensor does not require a gradient (got ${tensor.describe()}). Compute it from tensors that do.`,
+    );
+  }
   if (tensor.node) tensor.node.retained.set(tensor.outputIndex, tensor);
   return tensor;
 }

@@ -1,6 +1,7 @@
 /** One node's backward: its op's vjp on unpacked saved tensors, or the gradient of its composition. */
 
 import { invariant } from '../core/errors.ts';
+import { currentScope } from '../tensor/scope.ts';
 import type { TapeEdge, TapeNode, Tensor } from '../tensor/tensor.ts';
 
 /** autograd.grad, handed in so that this file does not import what imports it. */
@@ -51,7 +52,11 @@ function vjpOf(
   if (node.custom) {
     const saved = [...node.saved.values()].map((slot) => slot.unpack(node));
     for (const tensor of saved) borrowed.add(tensor);
-    return node.custom.backward(cotangents, saved);
+    // A closure may hand back a tensor of its own, which is not the walk's to dispose of.
+    const own = node.custom.backward(cotangents, saved);
+    for (const tensor of own)
+      if (!currentScope()?.members.has(tensor as Tensor)) borrowed.add(tensor);
+    return own;
   }
   const { op } = node;
   invariant(op && op.vjp !== 'nondifferentiable', () => `${node.name} has no vjp`);

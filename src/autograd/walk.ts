@@ -3,7 +3,8 @@
 import { definite, invariant } from '../core/errors.ts';
 import { formatShape, sameShape } from '../core/shape.ts';
 import { add } from '../ops/arithmetic.ts';
-import type { TapeEdge, TapeNode, Tensor } from '../tensor/tensor.ts';
+import { currentScope } from '../tensor/scope.ts';
+import type { TapeEdge, TapeNode, Tensor, TensorHook } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { accumulate } from './leaf.ts';
 import { type GradFunction, differentiate } from './vjp.ts';
@@ -52,7 +53,7 @@ export class Walk {
   }
 
   /** Adds `gradient` (a handle that the walk takes over) to what flows along `edge`. */
-  receive(edge: TapeEdge, gradient: Tensor): void {
+  #receive(edge: TapeEdge, gradient: Tensor): void {
     if (edge.kind === 'leaf') {
       const have = this.#leaves.get(edge.leaf);
       this.#leaves.set(edge.leaf, have ? this.#sum(have, gradient) : gradient);
@@ -71,8 +72,12 @@ export class Walk {
     slots[index] = have ? this.#sum(have, gradient) : gradient;
   }
 
-  run(): void {
+  /** Walks from `seeds`, the cotangents of `roots` (handles that the walk takes over). */
+  run(roots: readonly TapeEdge[], seeds: readonly Tensor[]): void {
     try {
+      roots.forEach((root, i) => {
+        this.#receive(root, definite(seeds[i]));
+      });
       for (let node = this.#pop(); node; node = this.#pop()) this.#visit(node);
       // Leaves with an edge that no gradient reached.
       for (const leaf of [...this.#leaves.keys()]) this.#emitLeaf(leaf);
@@ -93,7 +98,7 @@ export class Walk {
     this.#leaves.delete(leaf);
     const edge: TapeEdge = { kind: 'leaf', leaf };
     let value = gradient;
-    for (const hook of leaf.leafHooks.gradient) value = hook(value) ?? value;
+    for (const hook of leaf.leafHooks.gradient) value = hooked(hook, value);
     if (this.#wanted) for (const i of this.#wantedIndices(edge)) this.#sink(edge, value, i);
     else this.#sink(edge, value, undefined);
     if (!this.#createGraph) gradient.dispose();
@@ -165,7 +170,7 @@ export class Walk {
     node.edges.forEach((edge, i) => {
       const gradient = results[i];
       if (gradient && edge && this.#edgeWanted(edge)) {
-        this.receive(edge, checked(node, i, gradient));
+        this.#receive(edge, checked(node, i, gradient));
         return;
       }
       gradient?.dispose();
@@ -188,7 +193,7 @@ export class Walk {
     for (const [index, hooks] of node.outputHooks) {
       for (const hook of hooks) {
         const gradient = cotangents[index];
-        if (gradient) cotangents[index] = hook(gradient) ?? gradient;
+        if (gradient) cotangents[index] = hooked(hook, gradient);
       }
     }
   }
@@ -244,6 +249,13 @@ function reachable(roots: readonly TapeEdge[]): TapeNode[] {
     for (const edge of node.edges) if (edge?.kind === 'node') stack.push(edge.node);
   }
   return [...seen].sort((a, b) => a.sequence - b.sequence);
+}
+
+/** What `hook` makes of a gradient. A tensor that the hook keeps for itself is not taken over. */
+function hooked(hook: TensorHook, gradient: Tensor): Tensor {
+  const replacement = hook(gradient);
+  if (!replacement || replacement === gradient) return gradient;
+  return currentScope()?.members.has(replacement) ? replacement : replacement.alias();
 }
 
 function checked(node: TapeNode, i: number, gradient: Tensor): Tensor {

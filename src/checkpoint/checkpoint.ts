@@ -14,7 +14,9 @@ import { ArgumentError } from '../core/errors.ts';
 import { isGradEnabled, withRegion } from '../tensor/context.ts';
 import { currentMode, withMode } from '../tensor/mode.ts';
 import {
+  type SaveContext,
   type SavedTensorHooks,
+  checkVersion,
   currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
@@ -101,9 +103,16 @@ let regions = 0;
 /** In a traced step a region is a tag: reads by backward are marked, and the compiler recomputes them. */
 function tracedRegion<A extends readonly unknown[], R>(fn: (...args: A) => R, args: A): R {
   const region = ++regions;
-  const hooks: SavedTensorHooks<Tensor> = {
-    pack: (tensor) => tensor.detach().keep(),
-    unpack: (tensor) => savedRead(tensor, region),
+  const hooks: SavedTensorHooks<{ tensor: Tensor; version: number; context: SaveContext }> = {
+    pack: (saved, context) => {
+      const tensor = saved.detach().keep();
+      return { tensor, version: tensor.version, context };
+    },
+    unpack: ({ tensor, version, context }) => {
+      checkVersion(tensor.version, version, context);
+      return savedRead(tensor, region);
+    },
+    release: ({ tensor }) => tensor.dispose(),
   };
   return withRegion(region, () => withSavedTensorHooks(hooks, () => scope(() => fn(...args))));
 }

@@ -18,6 +18,7 @@ import { withMode } from '../tensor/mode.ts';
 import {
   type SaveContext,
   SavedTensor,
+  checkVersion,
   type SavedTensorHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
@@ -33,6 +34,8 @@ import { checksum } from './checksum.ts';
 /** What one recompute produced. */
 interface Recompute {
   readonly tensors: Map<Holder, Tensor>;
+  /** Versions of `tensors` when the recompute saved them. */
+  readonly versions: Map<Holder, number>;
   readonly taken: Set<Holder>;
 }
 
@@ -102,7 +105,7 @@ export class Frame {
     const pass = running ?? { group: false, atEnd: new Set() };
     let recompute = this.#recomputes.get(pass);
     if (!recompute) {
-      recompute = { tensors: new Map(), taken: new Set() };
+      recompute = { tensors: new Map(), versions: new Map(), taken: new Set() };
       this.#recomputes.set(pass, recompute);
       pass.atEnd.add(() => this.#forget(pass));
       this.#recompute(recompute);
@@ -113,6 +116,7 @@ export class Frame {
       tensor,
       () => `the recompute of ${this.#name()} did not produce tensor ${holder.index}`,
     );
+    checkVersion(tensor.version, recompute.versions.get(holder) ?? 0, holder.context);
     recompute.tensors.delete(holder);
     recompute.taken.add(holder);
     // A second handle in the scope of the reader; ours goes, so that the memory dies with the reader's.
@@ -231,6 +235,7 @@ export class Frame {
     if (this.#options.determinismCheck !== 'none') compareAval(this.#name(), holder, tensor);
     if (holder.checksum !== undefined) compareValue(this.#name(), holder, checksum(tensor));
     target.tensors.set(holder, tensor.detach().keep());
+    target.versions.set(holder, tensor.version);
     return tensor.detach().keep();
   }
 

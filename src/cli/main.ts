@@ -27,6 +27,10 @@ const examples = [
 /** Runs `retune <argv>`; the exit code. */
 export async function main(argv: readonly string[]): Promise<number> {
   const outcome = { code: 0 };
+  // A reader that stops early (`retune --help | head`) ends the command, and is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? 0 : 1);
+  });
   try {
     const program = await buildProgram(argv, outcome);
     await program.parseAsync([...argv], { from: 'user' });

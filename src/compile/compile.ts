@@ -4,21 +4,25 @@
  * captured state, or host work that the step asked to have done before each run.
  */
 
-import { ArgumentError, CompileError, invariant } from '../core/errors.ts';
+import { ArgumentError, CompileError, definite, invariant } from '../core/errors.ts';
 import { contiguousStrides, isContiguous } from '../core/shape.ts';
 import { bytesPerElement } from '../core/dtype.ts';
-import { formatAval } from '../ir/aval.ts';
+import { type Aval, formatAval } from '../ir/aval.ts';
+import type { Graph, Value } from '../ir/graph.ts';
 import type { Block } from '../runtime/allocator.ts';
 import type { Backend, BlockRef, Program, ProgramStep } from '../runtime/backend.ts';
 import { currentBackend } from '../tensor/backend.ts';
 import { BufferData } from '../tensor/data.ts';
+import { noGrad } from '../tensor/context.ts';
 import { currentMode } from '../tensor/mode.ts';
 import { Storage } from '../tensor/storage.ts';
-import { Tensor, forEachTensor, mapTensors } from '../tensor/tensor.ts';
+import { Tensor, mapTensors } from '../tensor/tensor.ts';
+import { scope } from '../tensor/with-scope.ts';
+import { copyInPlace } from '../ops/in-place.ts';
 import { clone } from '../ops/views.ts';
 import { type CompiledPlan, type PipelineOptions, runPipeline } from './pipeline.ts';
-import type { PlacedBuffer } from './place.ts';
-import { type Trace, trace } from './trace.ts';
+import type { PlacedBuffer, Placement } from './place.ts';
+import { type Trace, distinctTensors, trace } from './trace.ts';
 
 export type CompileOptions = PipelineOptions;
 
@@ -47,8 +51,11 @@ export interface CompiledStep<A extends readonly unknown[], R> {
 /**
  * A function that does what `step` does, compiled. `step` may use tensors from outside (parameters,
  * optimizer state), change them in place, call backward and optimizers; it must not read values on the
- * host. Non-tensor arguments are baked in: each distinct value gets its own plan.
- * Throws CompileError with the offending line for anything that cannot be traced.
+ * host. Non-tensor arguments are baked in: each distinct value gets its own plan, and so does each
+ * object of a class. Arguments that the step changes in place get their last values after the run.
+ * Results are tensors of their own, even where the step returns an argument or a captured tensor. Throws CompileError, with the
+ * offending line where there is one, for anything that cannot be traced, and for memory that the step
+ * changes and that is passed under two names; DisposedError when a captured tensor is gone.
  */
 export function compile<A extends readonly unknown[], R>(
   step: (...args: A) => R,
@@ -99,11 +106,6 @@ class Variant<A extends readonly unknown[], R> {
     this.#trace = trace(step, args);
     this.#plan = runPipeline(this.#trace.graph, options);
     const { placement, offsets } = this.#plan;
-    this.#constants = placement.constants.map(({ buffer, tensor }) => {
-      const storage = Storage.allocate(backend, tensor.data.byteLength, 'input');
-      backend.write({ block: storage.block, byteOffset: 0 }, tensor.data, tensor.dtype);
-      return { buffer, storage };
-    });
     // Slot 0 is the arena; every other buffer that is not in it has a slot of its own.
     this.#slots = placement.buffers.filter((buffer) => buffer.kind !== 'arena');
     const slotOf = new Map(this.#slots.map((buffer, i) => [buffer, i + 1]));
@@ -121,6 +123,8 @@ class Variant<A extends readonly unknown[], R> {
     });
     this.#labels = steps.map((placed) => placed.label);
     this.#program = backend.createProgram(steps);
+    // Last: nothing that can fail while it holds memory comes after.
+    this.#constants = writeConstants(backend, placement);
     this.info = {
       plan: this.#plan,
       peakBytes: this.#plan.peakBytes,
@@ -134,8 +138,8 @@ class Variant<A extends readonly unknown[], R> {
   }
 
   profile(args: A): { label: string; ms: number }[] {
-    const { value } = this.#with(args, (blocks) => this.#program.profile(blocks));
-    return value.map((ms, i) => ({ label: this.#labels[i] ?? '', ms }));
+    const times = scope(() => this.#with(args, (blocks) => this.#program.profile(blocks)).value);
+    return times.map((ms, i) => ({ label: this.#labels[i] ?? '', ms }));
   }
 
   dispose(): void {
@@ -166,8 +170,10 @@ class Variant<A extends readonly unknown[], R> {
         given.set(buffer, storage.block);
       }
       const blocks = [arena, ...this.#slots.map((buffer) => given.get(buffer) ?? arena)];
+      // A run that fails half-way may have changed them as well.
+      for (const { storage, changed } of this.#trace.states) if (changed) storage.version++;
       const value = execute(blocks);
-      for (const { storage } of this.#trace.states) storage.version++;
+      this.#writeBack(args, results);
       return { value, result: this.#wrapResult(results) };
     } finally {
       for (const undo of release) undo();
@@ -176,14 +182,15 @@ class Variant<A extends readonly unknown[], R> {
 
   #bindInputs(args: A, given: Map<PlacedBuffer, Block>, release: (() => void)[]): void {
     const { buffersOf } = this.#plan.placement;
-    const bind = (original: Trace<R>['argumentValues'][number], ref: BlockRef): void => {
+    const bind = (original: Value, ref: BlockRef): void => {
       const buffer = buffersOf.get(mappedInput(this.#plan, this.#trace, original));
       invariant(ref.byteOffset === 0, () => 'an input must start its block');
       if (buffer) given.set(buffer, ref.block);
     };
-    let index = 0;
-    forEachTensor(args, (tensor) => {
-      const value = this.#trace.argumentValues[index++];
+    const tensors = distinctTensors(args);
+    this.#refuseOverlap(tensors);
+    tensors.forEach((tensor, i) => {
+      const value = this.#trace.argumentValues[i];
       invariant(value, () => 'more tensors in the arguments than were traced');
       const dense = denseArgument(tensor, release);
       bind(value, { block: dense.storage.block, byteOffset: 0 });
@@ -199,49 +206,96 @@ class Variant<A extends readonly unknown[], R> {
 
   /** The step's return value with the traced tensors replaced by new ones over the result buffers. */
   #wrapResult(results: ReadonlyMap<PlacedBuffer, Storage>): R {
-    let index = 0;
     const made = new Map<Tensor, Tensor>();
-    return mapTensors(this.#trace.result, (traced) => {
-      const known = made.get(traced);
-      if (known) return known;
-      const buffer = this.#plan.placement.results[index++];
-      const storage = buffer && results.get(buffer);
-      invariant(storage, () => 'a result has no memory');
-      const layout = { offset: 0, strides: contiguousStrides(traced.shape) };
-      const tensor = new Tensor(
-        new BufferData(storage.retain(), layout),
-        traced.shape,
-        traced.dtype,
-      );
-      made.set(traced, tensor);
-      return tensor;
+    this.#trace.resultTensors.forEach((standIn, i) => {
+      made.set(standIn, this.#resultTensor(results, i, standIn.aval));
+    });
+    return mapTensors(this.#trace.result, (standIn) => definite(made.get(standIn)));
+  }
+
+  #resultTensor(
+    results: ReadonlyMap<PlacedBuffer, Storage>,
+    index: number,
+    { shape, dtype }: Aval,
+  ): Tensor {
+    const buffer = this.#plan.placement.results[index];
+    const storage = buffer && results.get(buffer);
+    invariant(storage, () => 'a result has no memory');
+    const layout = { offset: 0, strides: contiguousStrides(shape) };
+    return new Tensor(new BufferData(storage.retain(), layout), shape, dtype);
+  }
+
+  /** Arguments that the step changed in place get their last values. */
+  #writeBack(args: A, results: ReadonlyMap<PlacedBuffer, Storage>): void {
+    const { changedArguments, resultTensors } = this.#trace;
+    if (changedArguments.length === 0) return;
+    const tensors = distinctTensors(args);
+    changedArguments.forEach((position, i) => {
+      const target = definite(tensors[position]);
+      const last = this.#resultTensor(results, resultTensors.length + i, target.aval);
+      try {
+        noGrad(() => copyInPlace(target, last));
+      } finally {
+        last.dispose();
+      }
+    });
+  }
+
+  /** The trace took different tensors for different memory: that must hold where memory changes. */
+  #refuseOverlap(tensors: readonly Tensor[]): void {
+    const { states, changedArguments } = this.#trace;
+    const owners = new Map<object, { readonly changed: boolean; readonly what: string }>();
+    for (const { storage, changed, value } of states) {
+      owners.set(storage, { changed, what: `captured '${value.node.label}'` });
+    }
+    tensors.forEach((tensor, i) => {
+      const changed = changedArguments.includes(i);
+      const other = owners.get(tensor.data.root);
+      if (other && (changed || other.changed)) {
+        throw new CompileError(
+          `compile: memory that the step changes in place was passed under two names (got ${other.what} and tensor ${i} of the arguments, ${tensor.describe()}). ` +
+            'Pass a clone, or use one name for it.',
+        );
+      }
+      owners.set(tensor.data.root, { changed, what: `tensor ${i} of the arguments` });
     });
   }
 }
 
-/** The node that stands for a traced input after the passes: inputs keep their label and order. */
-function mappedInput<R>(
-  plan: CompiledPlan,
-  traced: Trace<R>,
-  value: Trace<R>['argumentValues'][number],
-): Trace<R>['argumentValues'][number] {
+/** The value that stands for a traced input after the passes: they keep inputs and state, in order. */
+function mappedInput<R>(plan: CompiledPlan, traced: Trace<R>, value: Value): Value {
   let table = inputTables.get(plan);
   if (!table) {
-    const sources = (nodes: typeof plan.graph.nodes): typeof plan.graph.nodes =>
-      nodes.filter((node) => node.kind === 'input' || node.kind === 'state');
-    const before = sources(traced.graph.nodes);
-    const after = sources(plan.graph.nodes);
-    const byLabel = new Map(after.map((node) => [node.label, node]));
-    table = new Map(before.map((node) => [node, byLabel.get(node.label)]));
+    const sources = ({ nodes }: Graph): Value[] =>
+      nodes.flatMap((node) => (node.kind === 'input' || node.kind === 'state' ? node.outputs : []));
+    const after = sources(plan.graph);
+    const before = sources(traced.graph);
+    invariant(before.length === after.length, () => 'a pass dropped or added inputs');
+    table = new Map(before.map((source, i) => [source, definite(after[i])]));
     inputTables.set(plan, table);
   }
-  return table.get(value.node)?.outputs[0] ?? value;
+  return definite(table.get(value));
 }
 
-const inputTables = new WeakMap<
-  CompiledPlan,
-  Map<CompiledPlan['graph']['nodes'][number], CompiledPlan['graph']['nodes'][number] | undefined>
->();
+const inputTables = new WeakMap<CompiledPlan, Map<Value, Value>>();
+
+function writeConstants(
+  backend: Backend,
+  placement: Placement,
+): { buffer: PlacedBuffer; storage: Storage }[] {
+  const made: { buffer: PlacedBuffer; storage: Storage }[] = [];
+  try {
+    for (const { buffer, tensor } of placement.constants) {
+      const storage = Storage.allocate(backend, tensor.data.byteLength, 'input');
+      made.push({ buffer, storage });
+      backend.write({ block: storage.block, byteOffset: 0 }, tensor.data, tensor.dtype);
+    }
+    return made;
+  } catch (error) {
+    for (const { storage } of made) storage.release();
+    throw error;
+  }
+}
 
 function denseArgument(tensor: Tensor, release: (() => void)[]): BufferData {
   const { data } = tensor;
@@ -253,7 +307,7 @@ function denseArgument(tensor: Tensor, release: (() => void)[]): BufferData {
   ) {
     return data;
   }
-  const copy = clone(tensor);
+  const copy = noGrad(() => clone(tensor));
   release.push(() => copy.dispose());
   invariant(copy.data instanceof BufferData, () => 'a clone is not in memory');
   return copy.data;
@@ -262,19 +316,47 @@ function denseArgument(tensor: Tensor, release: (() => void)[]): BufferData {
 /** Text that is equal for calls that can share a plan. */
 function signature(args: readonly unknown[]): string {
   const seen = new Map<object, number>();
+  const number = (value: object): number => {
+    const known = seen.get(value);
+    if (known === undefined) seen.set(value, seen.size);
+    return known ?? seen.size - 1;
+  };
   return JSON.stringify(args, (_, value: unknown) => {
-    if (value instanceof Tensor) return `${formatAval(value.aval)}${value.requiresGrad ? '!' : ''}`;
+    if (value instanceof Tensor) {
+      return {
+        tensor: `${formatAval(value.aval)}${value.requiresGrad ? '!' : ''}#${number(value)}`,
+      };
+    }
     if (typeof value === 'function') {
       throw new ArgumentError(
         'compile: a function was passed to a compiled step. Make it part of the step instead.',
       );
     }
-    if (typeof value === 'bigint' || Number.isNaN(value)) return String(value);
-    if (value !== null && typeof value === 'object') {
-      const known = seen.get(value);
-      if (known !== undefined) return `#${known}`;
-      seen.set(value, seen.size);
+    if (typeof value === 'bigint') return { bigint: String(value) };
+    if (typeof value === 'number' && (!Number.isFinite(value) || Object.is(value, -0))) {
+      return { number: Object.is(value, -0) ? '-0' : String(value) };
     }
-    return value;
+    if (value === undefined) return { undefined: 0 };
+    if (value === null || typeof value !== 'object') return value;
+    if (seen.has(value)) return `#${number(value)}`;
+    number(value);
+    if (value instanceof Map || value instanceof Set) return { collection: [...value] };
+    if (Array.isArray(value) || ArrayBuffer.isView(value) || isPlain(value)) return value;
+    return { instance: instanceNumber(value) };
   });
+}
+
+function isPlain(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
+const instanceNumbers = new WeakMap<object, number>();
+let instances = 0;
+
+/** Objects of classes keep what they are to themselves: each is taken for different from all others. */
+function instanceNumber(value: object): number {
+  const known = instanceNumbers.get(value) ?? instances++;
+  instanceNumbers.set(value, known);
+  return known;
 }

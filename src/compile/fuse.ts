@@ -6,6 +6,7 @@
 
 import { type Graph, type Node, type Value, liveOutputs, usesOf } from '../ir/graph.ts';
 import { avalBytes } from '../ir/aval.ts';
+import { baseOf } from './base-value.ts';
 import {
   type InlineSource,
   type KernelGroup,
@@ -45,7 +46,9 @@ export function fuse(graph: Graph, options: FuseOptions): FusedStep[] {
     if (node.outputs.length > 0 && node.outputs.every((value) => fills.has(value))) continue;
     const at = placeNode(node, context, options);
     for (const value of node.outputs) madeAt.set(value, at);
-    for (const value of node.inputs) readAt.set(value, Math.max(at, readAt.get(value) ?? 0));
+    for (const value of node.inputs.map(baseOf)) {
+      readAt.set(value, Math.max(at, readAt.get(value) ?? 0));
+    }
   }
   dropUnread(graph, steps, uses);
   return steps;
@@ -55,7 +58,7 @@ interface Context {
   readonly steps: FusedStep[];
   readonly madeAt: Map<Value, number>;
   readonly uses: ReadonlyMap<Value, readonly Node[]>;
-  /** Last step that reads each value so far. */
+  /** Last step so far that reads the memory of each value that is no view. */
   readonly readAt: Map<Value, number>;
   /** Values that are one number everywhere and never stored. */
   readonly fills: ReadonlyMap<Value, InlineSource>;
@@ -151,17 +154,24 @@ function mayMove(node: Node, at: number, group: KernelGroup, context: Context): 
   for (const { input } of node.op?.traits.updates ?? []) {
     const target = node.inputs[input];
     if (!target) continue;
-    if ((context.readAt.get(target) ?? -1) > at) return false;
+    const base = baseOf(target);
+    if ((context.readAt.get(base) ?? -1) > at) return false;
     // Inside one kernel the old value may only be read at the very point that is written.
-    if (group.operands.includes(target) || group.outputs.some((out) => out.value === target)) {
+    if (
+      group.operands.some((value) => baseOf(value) === base) ||
+      group.outputs.some((out) => out.value === base)
+    ) {
       return false;
     }
   }
   // A member that is updated in place elsewhere in this group must not be read by the newcomer.
   const overwritten = group.nodes.flatMap((member) =>
-    (member.op?.traits.updates ?? []).map((pair) => member.inputs[pair.input]),
+    (member.op?.traits.updates ?? []).flatMap((pair) => {
+      const target = member.inputs[pair.input];
+      return target ? [baseOf(target)] : [];
+    }),
   );
-  if (node.inputs.some((value) => overwritten.includes(value))) return false;
+  if (node.inputs.some((value) => overwritten.includes(baseOf(value)))) return false;
   return group.nodes[0]?.meta.phase === node.meta.phase;
 }
 

@@ -14,6 +14,7 @@ import { alignBytes } from '../runtime/allocator.ts';
 import type { Lowered } from '../runtime/backend.ts';
 import { denseCopyTemplate } from '../tensor/copy-template.ts';
 import { acceptsLayout, lowerOp, lowerTemplate } from '../tensor/eager-mode.ts';
+import { baseOf } from './base-value.ts';
 import type { FusedStep } from './fuse.ts';
 import type { KernelGroup } from './kernel-group.ts';
 
@@ -188,7 +189,7 @@ class Placer {
       const node = output.value.node;
       const updated = node.op?.traits.updates?.find((pair) => pair.out === output.value.index);
       const where = updated
-        ? this.#updatePlace(definite(node.inputs[updated.input]), index, group, inputs)
+        ? this.#updatePlace(definite(node.inputs[updated.input]), index, group.operands, inputs)
         : (this.#donated(group, output.value, output.axes, index, outputs) ??
           this.#dense(output.value));
       outputs.push(where);
@@ -230,9 +231,7 @@ class Placer {
       const updated = op.traits.updates?.find((pair) => pair.out === value.index);
       if (!updated) return this.#dense(value);
       const target = definite(node.inputs[updated.input]);
-      const where = this.#updatePlace(target, index, undefined, inputs);
-      inputs[updated.input] = where;
-      return where;
+      return this.#updatePlace(target, index, node.inputs, inputs);
     });
     node.outputs.forEach((value, i) => {
       this.#settle(value, definite(outputs[i]));
@@ -250,13 +249,21 @@ class Placer {
     this.#emit(lowered, operands, op.name, [node]);
   }
 
-  /** Where an in-place op writes: its target's own memory, or a copy if somebody still reads the old value. */
-  #updatePlace(
-    target: Value,
-    index: number,
-    group: KernelGroup | undefined,
-    inputs: Place[],
-  ): Place {
+  /**
+   * Where an in-place op writes: its target's own memory, or a copy if somebody still reads the old
+   * value. Other operands that lie in that memory, views of the target, are read from a copy.
+   */
+  #updatePlace(target: Value, index: number, operands: readonly Value[], inputs: Place[]): Place {
+    const where = this.#writablePlace(target, index);
+    operands.forEach((value, i) => {
+      const own = this.#at(value);
+      if (value === target) inputs[i] = where;
+      else if (own.buffer === where.buffer) inputs[i] = this.#copy(value, own, index);
+    });
+    return where;
+  }
+
+  #writablePlace(target: Value, index: number): Place {
     const where = this.#at(target);
     const { kind } = where.buffer;
     const readLater = (this.#lastRead.get(baseOf(target)) ?? -1) > index;
@@ -267,11 +274,7 @@ class Placer {
       return where;
     }
     if (!readLater && !foreign && !kept) return where;
-    const copy = this.#copy(target, where, index);
-    group?.operands.forEach((value, i) => {
-      if (value === target) inputs[i] = copy;
-    });
-    return copy;
+    return this.#copy(target, where, index);
   }
 
   /** Memory of an input that dies here and lies exactly as the output will. */
@@ -351,13 +354,6 @@ function bytesOf(dtype: DType): number {
 
 function spread(axis: number, strides: readonly number[]): number {
   return axis < 0 ? 0 : (strides[axis] ?? 0);
-}
-
-/** The value whose memory a chain of views looks into. */
-function baseOf(value: Value): Value {
-  let base = value;
-  while (base.node.op?.lower.kind === 'view' && base.node.inputs[0]) base = base.node.inputs[0];
-  return base;
 }
 
 function withBases(values: ReadonlySet<Value>): Set<Value> {

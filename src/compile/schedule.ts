@@ -68,8 +68,9 @@ function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
     const before = new Set(node.inputs.map((input) => input.node));
     for (const { input } of node.op?.traits.updates ?? []) {
       const target = node.inputs[input];
-      for (const reader of (target && uses.get(target)) ?? [])
+      for (const reader of target ? readersOf(target, uses) : []) {
         if (reader !== node) before.add(reader);
+      }
     }
     waiting.set(node, before.size);
     for (const earlier of before) unlocks.set(earlier, [...(unlocks.get(earlier) ?? []), node]);
@@ -93,6 +94,19 @@ function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
     if (ready && !result.has(node)) emit(node);
   }
   return [...result];
+}
+
+/** Nodes that read the memory of `value`, through views as well. */
+function readersOf(value: Value, uses: ReadonlyMap<Value, readonly Node[]>): Set<Node> {
+  const readers = new Set<Node>();
+  const stack = [value];
+  for (let seen = stack.pop(); seen; seen = stack.pop()) {
+    for (const reader of uses.get(seen) ?? []) {
+      readers.add(reader);
+      if (reader.op?.lower.kind === 'view') stack.push(...reader.outputs);
+    }
+  }
+  return readers;
 }
 
 function reorder(graph: Graph, order: readonly Node[]): Graph {

@@ -17,7 +17,7 @@ import { type Mode, withMode } from '../tensor/mode.ts';
 import type { Storage } from '../tensor/storage.ts';
 import { Tensor, forEachTensor, mapTensors } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
-import { TracedData } from './traced-data.ts';
+import { TracedData, type Viewed } from './traced-data.ts';
 
 /** What the host must supply before a run, beside the arguments. */
 export interface GeneratorInput {
@@ -31,59 +31,97 @@ export interface GeneratorInput {
 export interface CapturedState {
   readonly storage: Storage;
   readonly value: Value;
+  /** Whether the step changes it. */
+  readonly changed: boolean;
 }
 
 export interface Trace<R> {
   readonly graph: Graph;
-  /** The step's return value with traced tensors in place. */
+  /** The step's return value with stand-ins for its tensors; they own no memory. */
   readonly result: R;
-  /** In the order of `graph.results`. */
+  /** The distinct stand-ins: the first of `graph.results`. */
   readonly resultTensors: readonly Tensor[];
+  /** One for each distinct tensor of the arguments. */
   readonly argumentValues: readonly Value[];
+  /** Arguments that the step changes in place; their last values end `graph.results`. */
+  readonly changedArguments: readonly number[];
   readonly states: readonly CapturedState[];
   readonly generators: readonly GeneratorInput[];
   readonly beforeRun: readonly (() => void)[];
 }
 
 /**
- * Traces `step(...args)`. Tensors in `args` become inputs in the order of forEachTensor. Gradients that
- * the step leaves in `.grad` of captured leaves and that did not exist before it are dropped.
+ * Traces `step(...args)`. Distinct tensors in `args` become inputs in the order of distinctTensors.
+ * Gradients that the step leaves in `.grad` of captured leaves and that did not exist before it are
+ * dropped. Throws CompileError for what cannot be traced, and whatever the step throws.
  */
 export function trace<A extends readonly unknown[], R>(step: (...args: A) => R, args: A): Trace<R> {
-  const argumentValues: Value[] = [];
   const mode = new TraceMode();
-  const traced = withMode(
+  const tensors = distinctTensors(args);
+  const argumentValues = tensors.map((tensor, i) => mode.builder.input(`arg${i}`, tensor.aval));
+  const argumentData = argumentValues.map((value) => mode.wrap(value));
+  const body = (): { standIns: Map<Tensor, Tensor>; values: Value[]; result: R } => {
+    const inputs = new Map<Tensor, Tensor>();
+    tensors.forEach((tensor, i) => {
+      const input = new Tensor(definite(argumentData[i]), tensor.shape, tensor.dtype);
+      input.requiresGrad = tensor.requiresGrad;
+      inputs.set(tensor, input);
+    });
+    try {
+      const returned = step(...(mapTensors(args, (tensor) => definite(inputs.get(tensor))) as A));
+      refusePromise(returned);
+      const standIns = new Map<Tensor, Tensor>();
+      const values: Value[] = [];
+      for (const tensor of distinctTensors(returned)) {
+        const value = mode.valueOf(tensor);
+        values.push(value);
+        standIns.set(tensor, new Tensor(mode.wrap(value), tensor.shape, tensor.dtype, false));
+      }
+      const result = mapTensors(returned, (tensor) => definite(standIns.get(tensor)));
+      return { standIns, values, result };
+    } finally {
+      mode.dropGradients();
+    }
+  };
+  const { standIns, values, result } = withMode(
     () => mode,
-    () =>
-      scope(() => {
-        const inputs = mapTensors(args, (tensor) => {
-          const value = mode.builder.input(`arg${argumentValues.length}`, tensor.aval);
-          argumentValues.push(value);
-          const input = new Tensor(mode.wrap(value), tensor.shape, tensor.dtype);
-          input.requiresGrad = tensor.requiresGrad;
-          return input;
-        });
-        const result = step(...(inputs as A));
-        const resultTensors: Tensor[] = [];
-        forEachTensor(result, (tensor) => resultTensors.push(tensor.detach()));
-        mode.dropGradients();
-        const values = resultTensors.map((tensor) => mode.valueOf(tensor));
-        return { result, resultTensors, values };
-      }),
+    () => scope(body),
   );
-  const { result, resultTensors, values } = traced;
+  const changedArguments = argumentValues.flatMap((value, i) =>
+    argumentData[i]?.value === value ? [] : [i],
+  );
+  const lastValues = changedArguments.map((i) => definite(argumentData[i]).value);
   return {
-    graph: mode.builder.build(values, mode.updates()),
+    graph: mode.builder.build([...values, ...lastValues], mode.updates()),
     result,
-    resultTensors,
+    resultTensors: [...standIns.values()],
     argumentValues,
+    changedArguments,
     states: mode.states,
     generators: mode.generators,
     beforeRun: mode.beforeRun,
   };
 }
 
-interface StateEntry extends CapturedState {
+/** Every tensor inside arrays and plain objects once, in order of first appearance. */
+export function distinctTensors(structure: unknown): Tensor[] {
+  const found = new Set<Tensor>();
+  forEachTensor(structure, (tensor) => found.add(tensor));
+  return [...found];
+}
+
+function refusePromise(returned: unknown): void {
+  if (!(returned instanceof Promise)) return;
+  // What it rejects with is a consequence of being traced; the error below is the one to show.
+  returned.catch(() => {});
+  throw new CompileError(
+    'compile: the step is asynchronous (got a promise from it). Make the step a plain function.',
+  );
+}
+
+interface StateEntry {
+  readonly storage: Storage;
+  readonly value: Value;
   current: Value;
 }
 
@@ -96,7 +134,11 @@ export class TraceMode implements Mode {
   readonly #leaves = new Set<Tensor>();
 
   get states(): CapturedState[] {
-    return [...this.#states.values()];
+    return [...this.#states.values()].map(({ storage, value, current }) => ({
+      storage,
+      value,
+      changed: current !== value,
+    }));
   }
 
   get generators(): GeneratorInput[] {
@@ -216,13 +258,28 @@ export class TraceMode implements Mode {
     return data.retain();
   }
 
-  #view(op: AnyOp, input: Tensor, params: Params, value: Value): TensorData {
-    const { data } = input;
-    if (!(data instanceof TracedData)) return this.wrap(value);
+  #view(op: AnyOp, input: Tensor, params: Params, made: Value): TensorData {
     const meta = this.#meta();
     const rebuild = (base: Value): Value =>
-      definite(this.builder.apply(op, [base], params, [value.aval], meta)[0]);
-    return new TracedData({ value, version: 0 }, { base: data, rebuild, seen: data.version });
+      definite(this.builder.apply(op, [base], params, [made.aval], meta)[0]);
+    const base = this.#viewed(input);
+    return new TracedData({ value: made, version: 0 }, { base, rebuild, seen: base.version });
+  }
+
+  /** What a view of `tensor` looks into, as it changes during the trace. */
+  #viewed(tensor: Tensor): Viewed {
+    const { data } = tensor;
+    if (data instanceof TracedData) return data;
+    invariant(data instanceof BufferData, () => 'unknown kind of tensor data');
+    const entry = this.#capture(tensor, data);
+    return {
+      get version() {
+        return entry.storage.version;
+      },
+      get value() {
+        return entry.current;
+      },
+    };
   }
 
   #meta(): NodeMeta {

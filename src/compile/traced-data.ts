@@ -10,9 +10,15 @@ export interface TraceRoot {
   version: number;
 }
 
-/** How a view is derived from another piece of traced data, so that it follows in-place changes. */
+/** Traced data or captured state, as views see it: its present value, and a version that changes with it. */
+export interface Viewed {
+  readonly version: number;
+  readonly value: Value;
+}
+
+/** How a view is derived from what it looks into, so that it follows in-place changes. */
 interface ViewOf {
-  readonly base: TracedData;
+  readonly base: Viewed;
   readonly rebuild: (base: Value) => Value;
   seen: number;
 }

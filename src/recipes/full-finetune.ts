@@ -78,7 +78,7 @@ export async function main(config: FullFinetuneConfig, io: RecipeIo): Promise<Ru
     dtype: dtypeOf(config),
   });
   try {
-    checkVocabulary(tokenizer, model.config.vocabSize);
+    checkFit(config, tokenizer, model.config);
     const { train: training, validation } = rows;
     return await train({ config, model, train: training, validation, checkpoint, io });
   } finally {
@@ -100,11 +100,23 @@ function openRows(config: FullFinetuneConfig, tokenizer: Tokenizer): Promise<Row
   throw new ConfigError('config: there is no data (got neither text nor instructions). Give one.');
 }
 
-function checkVocabulary(tokenizer: Tokenizer, vocabSize: number): void {
-  if (tokenizer.vocabSize <= vocabSize) return;
-  throw new ConfigError(
-    `config: the tokenizer does not belong to the model (got ${tokenizer.vocabSize} tokens, the model has ` +
-      `${vocabSize}). Leave tokenizer out to use the model's own.`,
-    { key: 'tokenizer' },
-  );
+function checkFit(
+  config: FullFinetuneConfig,
+  tokenizer: Tokenizer,
+  model: { readonly vocabSize: number; readonly maxPositions: number },
+): void {
+  if (tokenizer.vocabSize > model.vocabSize) {
+    throw new ConfigError(
+      `config: the tokenizer does not belong to the model (got ${tokenizer.vocabSize} tokens, the model has ` +
+        `${model.vocabSize}). Leave tokenizer out to use the model's own.`,
+      { key: 'tokenizer' },
+    );
+  }
+  if (config.sequence_length > model.maxPositions) {
+    throw contradiction(
+      ['sequence_length', config.sequence_length],
+      ["the model's max_position_embeddings", model.maxPositions],
+      'Use rows that the model has positions for.',
+    );
+  }
 }

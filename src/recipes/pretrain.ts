@@ -33,7 +33,7 @@ export type PretrainConfig = v.InferOutput<typeof schema>;
 /** Fills in defaults and checks what can be checked without reading data. Throws ConfigError. */
 export function parse(config: PlainObject, name: string): PretrainConfig {
   const checked = checkConfig(schema, config, name);
-  checkModel(checked.model);
+  checkModel(checked.model, checked.sequence_length);
   checkTokenizer(checked.tokenizer);
   checkTraining(checked);
   return checked;

@@ -57,7 +57,7 @@ export type QuickstartConfig = v.InferOutput<typeof schema>;
 /** Fills in defaults and checks what can be checked without reading data. Throws ConfigError. */
 export function parse(config: PlainObject, name: string): QuickstartConfig {
   const checked = checkConfig(schema, config, name);
-  checkModel(checked.model);
+  checkModel(checked.model, checked.sequence_length);
   checkTraining(checked);
   return checked;
 }

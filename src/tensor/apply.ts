@@ -26,16 +26,29 @@ export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = noP
     if (node) packInputs(node, op, inputs, saves);
     if (node && hooks?.boundary && !savesOutputs(saves)) hooks.boundary();
     const results = run(op, inputs, params, outputs);
-    if (node) {
-      results.forEach((result, i) => {
-        if (isFloat(result.dtype)) result.attach(node.retain(), i);
-      });
-      packOutputs(node, op, results, saves);
-      if (hooks?.boundary) hooks.boundary();
-    }
+    if (node) finishNode(node, op, results, saves);
     return results;
   } finally {
     node?.release();
+  }
+}
+
+/** Attaches the node and packs saved outputs. Hooks may throw: then nobody gets the results. */
+function finishNode(
+  node: TapeNode,
+  op: AnyOp,
+  results: readonly Tensor[],
+  saves: readonly string[],
+): void {
+  try {
+    results.forEach((result, i) => {
+      if (isFloat(result.dtype)) result.attach(node.retain(), i);
+    });
+    packOutputs(node, op, results, saves);
+    currentHooks()?.boundary?.();
+  } catch (error) {
+    for (const result of results) result.dispose();
+    throw error;
   }
 }
 
@@ -65,17 +78,19 @@ export function attachBackward(
     module: currentModule(),
     edges: inputs.map(edgeOf),
   }).retain();
-  const hooks = currentHooks();
-  saved.forEach((tensor, i) => {
-    const own = outputs.indexOf(tensor);
-    const context = { op: custom.name, name: String(i), module: node.module };
-    node.saved.set(String(i), new SavedTensor(tensor, context, own < 0 ? undefined : own));
-  });
-  outputs.forEach((output, i) => {
-    if (isFloat(output.dtype)) output.attach(node.retain(), i);
-  });
-  node.release();
-  if (hooks?.boundary) hooks.boundary();
+  try {
+    saved.forEach((tensor, i) => {
+      const own = outputs.indexOf(tensor);
+      const context = { op: custom.name, name: String(i), module: node.module };
+      node.saved.set(String(i), new SavedTensor(tensor, context, own < 0 ? undefined : own));
+    });
+    outputs.forEach((output, i) => {
+      if (isFloat(output.dtype)) output.attach(node.retain(), i);
+    });
+  } finally {
+    node.release();
+  }
+  currentHooks()?.boundary?.();
   return outputs;
 }
 

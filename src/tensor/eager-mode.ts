@@ -3,7 +3,7 @@
 import { type DType, bytesPerElement } from '../core/dtype.ts';
 import { definite, invariant, RetuneError, ShapeError } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
-import { contiguousStrides, isContiguous } from '../core/shape.ts';
+import { type Layout, type Shape, contiguousStrides, isContiguous } from '../core/shape.ts';
 import { type Aval, avalBytes, formatAval } from '../ir/aval.ts';
 import { bindTemplate } from '../ir/lowering.ts';
 import {
@@ -60,8 +60,10 @@ export class EagerMode implements Mode {
 
   fromHost(tensor: HostTensor, category: MemoryCategory): TensorData {
     const data = this.#allocate(tensor, category);
-    this.backend.write({ block: data.storage.block, byteOffset: 0 }, tensor.data, tensor.dtype);
-    return data;
+    return releasingOnError(data, () => {
+      this.backend.write({ block: data.storage.block, byteOffset: 0 }, tensor.data, tensor.dtype);
+      return data;
+    });
   }
 
   toHost(tensor: Tensor): Uint8Array {
@@ -99,9 +101,12 @@ export class EagerMode implements Mode {
     const layout = op.lower.view(input.aval, data.layout, output, params);
     if (layout) return new BufferData(data.storage.retain(), layout);
     const copy = this.#dense(data, input.aval);
-    const again = op.lower.view(input.aval, copy.layout, output, params);
-    invariant(again, () => `${op.name} cannot view a dense tensor`);
-    return new BufferData(copy.storage, again);
+    const { view } = op.lower;
+    return releasingOnError(copy, () => {
+      const again = view(input.aval, copy.layout, output, params);
+      invariant(again, () => `${op.name} cannot view a dense tensor`);
+      return new BufferData(copy.storage, again);
+    });
   }
 
   #compute(
@@ -111,22 +116,15 @@ export class EagerMode implements Mode {
     outputs: readonly Aval[],
   ): readonly TensorData[] {
     const owned: BufferData[] = [];
-    const sources = inputs.map((input, i) => {
-      const data = bufferOf(input);
-      if (op.lower.kind !== 'routine') return data;
-      if (acceptsLayout(op.lower.routine, i, input, data, params)) return data;
-      if (op.traits.updates?.some((pair) => pair.input === i)) {
-        throw new ShapeError(
-          `${op.name}: it cannot change this view in place (got ${input.describe()} with strides [${data.layout.strides.join(', ')}]). ` +
-            'Change the whole tensor, or a contiguous copy.',
-        );
-      }
-      const dense = this.#dense(data, input.aval);
-      owned.push(dense);
-      return dense;
-    });
     const results: BufferData[] = [];
     try {
+      const sources = inputs.map((input, i) => {
+        const data = bufferOf(input);
+        if (readableAsIs(op, inputs, i, params)) return data;
+        const dense = this.#dense(data, input.aval);
+        owned.push(dense);
+        return dense;
+      });
       outputs.forEach((aval, k) => {
         const updated = op.traits.updates?.find((pair) => pair.out === k)?.input;
         results.push(
@@ -185,14 +183,16 @@ export class EagerMode implements Mode {
   /** A dense row-major copy, owned by the caller. */
   #dense(data: BufferData, aval: Aval): BufferData {
     const copy = this.#allocate(aval, categoryOfPhase());
-    const lowered = lowerTemplate(
-      denseCopyTemplate(aval),
-      [operandOf(aval, data)],
-      [operandOf(aval, copy)],
-    );
-    const operands = [refOf(data, aval.dtype), refOf(copy, aval.dtype)];
-    this.backend.launch(this.backend.prepare(lowered), [], operands);
-    return copy;
+    return releasingOnError(copy, () => {
+      const lowered = lowerTemplate(
+        denseCopyTemplate(aval),
+        [operandOf(aval, data)],
+        [operandOf(aval, copy)],
+      );
+      const operands = [refOf(data, aval.dtype), refOf(copy, aval.dtype)];
+      this.backend.launch(this.backend.prepare(lowered), [], operands);
+      return copy;
+    });
   }
 
   #withDense<T>(tensor: Tensor, read: (ref: BlockRef) => T): T {
@@ -246,6 +246,46 @@ export function acceptsLayout(
   const { strides } = data.layout;
   if (isContiguous(input.shape, strides)) return true;
   return routine.acceptsLayout?.(operand, input.shape, strides, params) ?? false;
+}
+
+/**
+ * Whether the kernel can read input `i` where it lies; otherwise it gets a dense copy. Throws ShapeError
+ * for an input that is to be changed in place and lies so that it cannot be.
+ */
+function readableAsIs(op: AnyOp, inputs: readonly Tensor[], i: number, params: Params): boolean {
+  const input = definite(inputs[i]);
+  const { layout, root } = bufferOf(input);
+  const { updates = [] } = op.traits;
+  const accepted =
+    op.lower.kind !== 'routine' || acceptsLayout(op.lower.routine, i, input, { layout }, params);
+  if (updates.some((pair) => pair.input === i)) {
+    const repeats = input.shape.some((dim, axis) => dim > 1 && layout.strides[axis] === 0);
+    if (accepted && !repeats) return true;
+    throw new ShapeError(
+      `${op.name}: it cannot change this view in place (got ${input.describe()} with strides [${layout.strides.join(', ')}]). ` +
+        'Change the whole tensor, or a contiguous copy.',
+    );
+  }
+  // Another view of memory that the kernel overwrites must be read as it was before.
+  const overwritten = updates.some(({ input: target }) => {
+    const other = inputs[target] && bufferOf(inputs[target]);
+    return other?.root === root && !sameLayout(input.shape, layout, other.layout);
+  });
+  return accepted && !overwritten;
+}
+
+function sameLayout(shape: Shape, a: Layout, b: Layout): boolean {
+  if (a.offset !== b.offset || a.strides.length !== b.strides.length) return false;
+  return shape.every((dim, axis) => dim === 1 || a.strides[axis] === b.strides[axis]);
+}
+
+function releasingOnError<T>(data: BufferData, body: () => T): T {
+  try {
+    return body();
+  } catch (error) {
+    data.release();
+    throw error;
+  }
 }
 
 function bufferOf(tensor: Tensor): BufferData {

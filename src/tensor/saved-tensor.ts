@@ -19,7 +19,10 @@ export interface SaveContext {
 }
 
 export interface SavedTensorHooks<T = unknown> {
-  /** Called when a tensor is saved. The handle lives only during the call unless alias()ed and kept. */
+  /**
+   * Called when a tensor is saved. Without `release`, a tensor that pack returns belongs to the graph
+   * from then on; returning the argument itself is allowed and leaves it alone.
+   */
   readonly pack: (tensor: Tensor, context: SaveContext) => T;
   /** Called when backward needs it: a tensor of the same shape, dtype and values. */
   readonly unpack: (packed: T) => Tensor;
@@ -52,6 +55,24 @@ type Slot =
   | { readonly kind: 'data'; readonly data: TensorData; readonly version: number }
   | { readonly kind: 'packed'; readonly hooks: SavedTensorHooks; readonly packed: unknown };
 
+/** Throws AutogradError when what was saved at version `expected` has been changed in place since. */
+export function checkVersion(version: number, expected: number, context: SaveContext): void {
+  if (version === expected) return;
+  const { op, name, module } = context;
+  throw new AutogradError(
+    `backward: '${name}' of ${op}${module === '' ? '' : ` in ${module}`} was changed in place after it was saved ` +
+      `(got version ${version}, expected ${expected}). Clone it before the in-place change.`,
+    { op, name, module, version, expected },
+  );
+}
+
+/** What the hooks made of `tensor`; without a release hook the graph owns a tensor among that. */
+function pack(hooks: SavedTensorHooks, tensor: Tensor, context: SaveContext): unknown {
+  const packed = hooks.pack(tensor, context);
+  if (hooks.release || !(packed instanceof Tensor)) return packed;
+  return (packed === tensor ? tensor.detach() : packed).keep();
+}
+
 export class SavedTensor implements SavedValue<Tensor> {
   readonly #slot: Slot;
   readonly #shape: Shape;
@@ -70,7 +91,7 @@ export class SavedTensor implements SavedValue<Tensor> {
     this.#context = context;
     const hooks = currentHooks();
     if (hooks) {
-      this.#slot = { kind: 'packed', hooks, packed: hooks.pack(tensor, context) };
+      this.#slot = { kind: 'packed', hooks, packed: pack(hooks, tensor, context) };
     } else {
       this.#slot = { kind: 'data', data: tensor.data.retain(), version: tensor.version };
     }
@@ -95,14 +116,7 @@ export class SavedTensor implements SavedValue<Tensor> {
       const tensor = withSavedTensorHooks(undefined, () => slot.hooks.unpack(slot.packed));
       return this.#connect(tensor.detach(), owner);
     }
-    if (slot.data.version !== slot.version) {
-      const { op, name, module } = this.#context;
-      throw new AutogradError(
-        `backward: '${name}' of ${op}${module === '' ? '' : ` in ${module}`} was changed in place after it was saved ` +
-          `(got version ${slot.data.version}, expected ${slot.version}). Clone it before the in-place change.`,
-        { op, name, module, version: slot.data.version, expected: slot.version },
-      );
-    }
+    checkVersion(slot.data.version, slot.version, this.#context);
     return this.#connect(new Tensor(slot.data.retain(), this.#shape, this.#dtype), owner);
   }
 

@@ -125,6 +125,10 @@ describe('a wrong config', () => {
       ],
       [['tokenizer.path=x'], ['tokenizer.type: "byte"', 'tokenizer.path: "x"']],
       [['model.config_file=x'], ['model.config_file: "x"', 'model.architecture: "llama"']],
+      [
+        ['model.max_position_embeddings=8'],
+        ['sequence_length: 256', 'model.max_position_embeddings: 8'],
+      ],
       [['model.sliding_window=8'], ['model.architecture: "llama"', 'model.sliding_window: 8']],
       [
         ['enable_activation_checkpointing=true'],

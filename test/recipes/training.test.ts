@@ -192,7 +192,7 @@ describe('a step that is not finite', () => {
 describe('full_finetune', () => {
   test('goes on from a saved model, on text and on conversations', async () => {
     await using work = await workFolder();
-    await pretrain(tinyRun(work.path, 'base', 'max_steps=2'));
+    await pretrain(tinyRun(work.path, 'base', 'max_steps=2', 'model.max_position_embeddings=64'));
     const common = [
       `model.folder=${join(work.path, 'base', 'model')}`,
       'sequence_length=64',
@@ -213,6 +213,15 @@ describe('full_finetune', () => {
       `output_dir=${join(work.path, 'text')}`,
     ]);
     assert.ok(text.steps > 10 && text.loss < 5, JSON.stringify(text));
+
+    await assert.rejects(
+      run('full_finetune/smollm2_135m', [
+        `text.files=${join(work.path, 'corpus.txt')}`,
+        `output_dir=${join(work.path, 'long')}`,
+        'sequence_length=65',
+      ]),
+      /got sequence_length: 65 and the model's max_position_embeddings: 64/,
+    );
 
     const chats = Array.from({ length: 20 }, (_, i) =>
       JSON.stringify({ prompt: `add ${i} `, completion: `${i + 1}` }),

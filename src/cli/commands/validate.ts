@@ -27,14 +27,16 @@ export const validate: CliCommand = {
     const name = textOf(config);
     const given = typeof options.recipe === 'string' ? findRecipe(options.recipe) : undefined;
     const known = given ?? recipeOfConfig(name);
-    const recipe = known ?? (await matchRecipes(name, listOf(overrides)))[0];
+    const matching = known ? [known] : await matchRecipes(name, listOf(overrides));
+    const [recipe] = matching;
     if (!recipe) return 1;
     const prepared = await prepareRun(recipe, name, listOf(overrides));
     if (options.print === true) {
       const { formatYaml } = await import('../../recipes/config/load.ts');
       process.stdout.write(await formatYaml(prepared.config));
     } else {
-      console.log(`${name} is a valid config for ${recipe.name}`);
+      const names = matching.map((match) => match.name).join(' and ');
+      console.log(`${name} is a valid config for ${names}`);
     }
     return 0;
   },

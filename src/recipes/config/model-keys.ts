@@ -45,8 +45,8 @@ export const modelSchema = v.strictObject({
 
 export type ModelConfig = v.InferOutput<typeof modelSchema>;
 
-/** Throws ConfigError for keys that contradict each other or are missing. */
-export function checkModel(config: ModelConfig): void {
+/** Throws ConfigError for keys that contradict each other, or the length of rows, or are missing. */
+export function checkModel(config: ModelConfig, sequenceLength: number): void {
   const { config_file, ...fields } = config;
   const [first] = Object.entries(fields).filter(([, value]) => value !== undefined);
   if (config_file !== undefined) {
@@ -64,7 +64,14 @@ export function checkModel(config: ModelConfig): void {
       { key: `model.${name}` },
     );
   }
-  const { architecture = 'llama', sliding_window } = fields;
+  const { architecture = 'llama', sliding_window, max_position_embeddings: positions } = fields;
+  if (positions !== undefined && positions < sequenceLength) {
+    throw contradiction(
+      ['sequence_length', sequenceLength],
+      ['model.max_position_embeddings', positions],
+      'Use rows that the model has positions for.',
+    );
+  }
   if (sliding_window !== undefined && architecture !== 'mistral') {
     throw contradiction(
       ['model.architecture', architecture],

@@ -35,8 +35,9 @@ describe('Progress', () => {
   test('draws a bar with loss, speed, memory and time left on a terminal', () => {
     const { stream, text } = capture(true);
     const progress = new Progress({ total: 10, start: 0, stream });
-    progress.update(report);
+    progress.update({ ...report, step: 4 });
     progress.note('a line that stays');
+    progress.update(report);
     progress.stop();
     assert.match(
       text(),

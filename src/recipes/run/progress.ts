@@ -30,9 +30,11 @@ export class Progress {
   readonly #options: ProgressOptions;
   readonly #bar: SingleBar | undefined;
   readonly #plainMs: number;
-  readonly #began = performance.now();
+  /** When the first step ended: it also compiled, so it says nothing about the others. */
+  #firstEnd: { readonly step: number; readonly time: number } | undefined;
   #lastPlain = Number.NEGATIVE_INFINITY;
-  #last: StepReport | undefined;
+  /** What was reported but not shown yet, where there is no bar. */
+  #unshown: StepReport | undefined;
 
   constructor(options: ProgressOptions) {
     this.#options = options;
@@ -61,7 +63,7 @@ export class Progress {
   }
 
   update(report: StepReport): void {
-    this.#last = report;
+    this.#firstEnd ??= { step: report.step, time: performance.now() };
     if (this.#bar) {
       this.#bar.update(report.step, {
         loss: report.loss.toFixed(3),
@@ -71,10 +73,8 @@ export class Progress {
       });
       return;
     }
-    const now = performance.now();
-    if (now - this.#lastPlain < this.#plainMs) return;
-    this.#lastPlain = now;
-    this.#plain(report);
+    this.#unshown = report;
+    if (performance.now() - this.#lastPlain >= this.#plainMs) this.#plain(report);
   }
 
   /** A line of text that stays, above the bar. */
@@ -91,11 +91,12 @@ export class Progress {
   /** Shows the last state and gives the terminal back. */
   stop(): void {
     this.#bar?.stop();
-    if (!this.#bar && this.#last) this.#plain(this.#last);
-    this.#last = undefined;
+    if (this.#unshown) this.#plain(this.#unshown);
   }
 
   #plain(report: StepReport): void {
+    this.#lastPlain = performance.now();
+    this.#unshown = undefined;
     const { step, loss, tokensPerSecond, stepMemory } = report;
     this.#stream.write(
       `step ${step}/${this.#options.total}  loss ${loss.toFixed(4)}  ${formatCount(tokensPerSecond)} tok/s  ` +
@@ -104,10 +105,9 @@ export class Progress {
   }
 
   #left(step: number): string {
-    const { total, start } = this.#options;
-    if (step <= start) return '-';
-    const perStep = (performance.now() - this.#began) / (step - start);
-    return formatSeconds((perStep * (total - step)) / 1000);
+    if (!this.#firstEnd || step <= this.#firstEnd.step) return '-';
+    const perStep = (performance.now() - this.#firstEnd.time) / (step - this.#firstEnd.step);
+    return formatSeconds((perStep * (this.#options.total - step)) / 1000);
   }
 }
 

@@ -5,8 +5,6 @@
  */
 
 import type { DType } from '../core/dtype.ts';
-import type { Layout } from '../core/shape.ts';
-import type { Aval } from '../ir/aval.ts';
 import type { KernelSpec } from '../ir/kernel.ts';
 import type { Operand, Params, Routine } from '../ir/op.ts';
 import type { Allocator, Block } from './allocator.ts';
@@ -81,9 +79,4 @@ export interface Backend {
   createProgram(steps: readonly ProgramStep[]): Program;
   /** Stops threads and releases device memory. */
   dispose(): void;
-}
-
-/** Operand helper: a dense row-major operand of this aval. */
-export function operandOf(aval: Aval, layout: Layout): Operand {
-  return { aval, layout };
 }

@@ -14,33 +14,14 @@ import { transpose } from '../ops/views.ts';
 import { createReferenceBackend } from '../runtime/registry.ts';
 import { currentBackend, liveBytes, setBackend } from '../tensor/backend.ts';
 import { noGrad } from '../tensor/context.ts';
-import { item, tensor, toArray } from '../tensor/factory.ts';
+import { item, tensor } from '../tensor/factory.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
-import { type CompiledStep, compile } from './compile.ts';
+import { values, withCompiled } from '../../test/support/compiled.ts';
+import { compile } from './compile.ts';
 
 checkLiveBytes();
-
-const verified = { verify: true };
-
-/** Runs `body` in a scope with `step` compiled, and disposes the plans. */
-function withCompiled<A extends readonly unknown[], R>(
-  step: (...args: A) => R,
-  body: (compiled: CompiledStep<A, R>) => void,
-): void {
-  const compiled = compile(step, verified);
-  try {
-    scope(() => body(compiled));
-  } finally {
-    compiled.dispose();
-  }
-}
-
-function values(x: Tensor | undefined): number[] {
-  assert.ok(x);
-  return [...toArray(x)];
-}
 
 test('one tensor passed twice is one input: its gradient is whole', () => {
   const step = (a: Tensor, b: Tensor): (Tensor | undefined)[] => grad(sum(mul(a, b)), [a, b]);

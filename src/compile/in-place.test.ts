@@ -13,33 +13,13 @@ import { exp } from '../ops/unary.ts';
 import { transpose } from '../ops/views.ts';
 import { liveBytes } from '../tensor/backend.ts';
 import { noGrad, withPhase } from '../tensor/context.ts';
-import { tensor, toArray } from '../tensor/factory.ts';
+import { tensor } from '../tensor/factory.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
-import { type CompiledStep, compile } from './compile.ts';
+import { values, withCompiled } from '../../test/support/compiled.ts';
 
 checkLiveBytes();
-
-const verified = { verify: true };
-
-/** Runs `body` in a scope with `step` compiled, and disposes the plans. */
-function withCompiled<A extends readonly unknown[], R>(
-  step: (...args: A) => R,
-  body: (compiled: CompiledStep<A, R>) => void,
-): void {
-  const compiled = compile(step, verified);
-  try {
-    scope(() => body(compiled));
-  } finally {
-    compiled.dispose();
-  }
-}
-
-function values(x: Tensor | undefined): number[] {
-  assert.ok(x);
-  return [...toArray(x)];
-}
 
 test('an argument that the step changes in place is changed', () => {
   const step = (x: Tensor, y: Tensor): Tensor =>

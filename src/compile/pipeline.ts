@@ -77,29 +77,31 @@ export function runPipeline(traced: Graph, options: PipelineOptions = {}): Compi
       { key: 'disable', value: name },
     );
   }
-  const none: ReadonlySet<number> = new Set();
-  const kept = disabled.has('keepFreeRegions') ? none : keepFreeRegions(traced, disabled);
   const verify = options.verify ?? readEnv('RETUNE_VERIFY') === '1';
-  return plan(traced, disabled, kept, (name, graph) => {
+  const best = disabled.has('keepFreeRegions') ? undefined : keepFreeRegions(traced, disabled);
+  // The search has made this very plan already; it is made again only for somebody to look at.
+  if (best && !verify && !options.inspect) return best;
+  return plan(traced, disabled, best?.keptRegions ?? new Set(), (name, graph) => {
     if (verify) verifyGraph(graph, name);
     options.inspect?.(name, graph);
   });
 }
 
 /**
- * Regions whose recompute would buy nothing: backward starts with the last layers, so what they would
- * drop is needed again before anything else has been freed. Regions are added from the last backwards
+ * The plan that keeps the regions whose recompute would buy nothing; undefined when there are no regions.
+ * Backward starts with the last layers, so what they would drop is
+ * needed again before anything else has been freed. Regions are added from the last backwards
  * for as long as the planned peak stays at or below that of recomputing them all.
  */
-function keepFreeRegions(traced: Graph, disabled: ReadonlySet<string>): ReadonlySet<number> {
+function keepFreeRegions(traced: Graph, disabled: ReadonlySet<string>): CompiledPlan | undefined {
   const candidates = regionsByFirstRead(traced);
-  let kept: ReadonlySet<number> = new Set();
-  if (candidates.length === 0) return kept;
-  const { peakBytes } = plan(traced, disabled, kept);
+  if (candidates.length === 0) return undefined;
+  let best = plan(traced, disabled, new Set());
+  const { peakBytes } = best;
   const fits = (count: number): boolean => {
-    const trial = new Set(candidates.slice(0, count));
-    const free = plan(traced, disabled, trial).peakBytes <= peakBytes;
-    if (free) kept = trial;
+    const trial = plan(traced, disabled, new Set(candidates.slice(0, count)));
+    const free = trial.peakBytes <= peakBytes;
+    if (free) best = trial;
     return free;
   };
   // Keeping more never lowers the peak: gallop, then bisect. Usually the first or second trial fails.
@@ -115,7 +117,7 @@ function keepFreeRegions(traced: Graph, disabled: ReadonlySet<string>): Readonly
     if (fits(middle)) good = middle;
     else bad = middle;
   }
-  return kept;
+  return best;
 }
 
 function plan(

@@ -87,7 +87,7 @@ class Placer {
 
   step(step: FusedStep, index: number): void {
     if (step.kind === 'source') this.#source(step.node);
-    else if (step.kind === 'view') this.#view(step.node, index);
+    else if (step.kind === 'view') this.#view(step.node);
     else if (step.kind === 'kernel') this.#kernel(step.group, index);
     else this.#routine(step.node, index);
   }
@@ -150,7 +150,7 @@ class Placer {
     if (node.constant) this.#constants.push({ buffer: made.buffer, tensor: node.constant });
   }
 
-  #view(node: Node, index: number): void {
+  #view(node: Node): void {
     const input = definite(node.inputs[0]);
     const output = definite(node.outputs[0]);
     invariant(node.op?.lower.kind === 'view', () => 'a view step without a view');
@@ -160,14 +160,14 @@ class Placer {
       this.#settle(output, { buffer: base.buffer, layout });
       return;
     }
-    const copy = this.#copy(input, base, index);
+    const copy = this.#copy(input, base);
     const again = node.op.lower.view(input.aval, copy.layout, output.aval, node.params);
     invariant(again, () => `${node.op?.name} cannot view a dense tensor`);
     this.#settle(output, { buffer: copy.buffer, layout: again });
   }
 
   /** A dense copy of `value` in a buffer of its own. */
-  #copy(value: Value, from: Place, _index: number, kind: BufferKind = 'arena'): Place {
+  #copy(value: Value, from: Place, kind: BufferKind = 'arena'): Place {
     const copy = this.#dense(value, kind);
     this.#emit(
       lowerTemplate(
@@ -225,7 +225,7 @@ class Placer {
     const inputs = node.inputs.map((value, i) => {
       const where = this.#at(value);
       if (acceptsLayout(routine, i, value.aval, where, node.params)) return where;
-      return this.#copy(value, where, index);
+      return this.#copy(value, where);
     });
     const outputs = node.outputs.map((value) => {
       const updated = op.traits.updates?.find((pair) => pair.out === value.index);
@@ -258,7 +258,7 @@ class Placer {
     operands.forEach((value, i) => {
       const own = this.#at(value);
       if (value === target) inputs[i] = where;
-      else if (own.buffer === where.buffer) inputs[i] = this.#copy(value, own, index);
+      else if (own.buffer === where.buffer) inputs[i] = this.#copy(value, own);
     });
     return where;
   }
@@ -274,7 +274,7 @@ class Placer {
       return where;
     }
     if (!readLater && !foreign && !kept) return where;
-    return this.#copy(target, where, index);
+    return this.#copy(target, where);
   }
 
   /** Memory of an input that dies here and lies exactly as the output will. */
@@ -327,7 +327,7 @@ class Placer {
       where.buffer.kind = 'result';
       return where.buffer;
     }
-    return this.#copy(value, where, Number.POSITIVE_INFINITY, 'result').buffer;
+    return this.#copy(value, where, 'result').buffer;
   }
 
   #emit(

@@ -160,3 +160,18 @@ test('only what the step changes counts as changed', () => {
     );
   });
 });
+
+test('what an in-place op of a kernel writes is not given to another output of that kernel', () => {
+  scope(() => {
+    const x = tensor([[1, 2], [3, 4]]); // biome-ignore format: one line
+    const step = (input: Tensor): Tensor[] =>
+      noGrad(() => {
+        const target = mul(input, 0.5);
+        const product = matmul(input, input);
+        const added = exp(product);
+        return [addInPlace(target, added), add(matmul(added, input), product)];
+      });
+    const want = step(x).map(values);
+    withCompiled(step, (compiled) => assert.deepEqual(compiled(x).map(values), want));
+  });
+});

@@ -185,12 +185,17 @@ class Placer {
   #kernel(group: KernelGroup, index: number): void {
     const inputs = group.operands.map((value) => this.#at(value));
     const outputs: Place[] = [];
-    for (const output of group.outputs) {
-      const node = output.value.node;
-      const updated = node.op?.traits.updates?.find((pair) => pair.out === output.value.index);
-      const where = updated
-        ? this.#updatePlace(definite(node.inputs[updated.input]), index, group.operands, inputs)
-        : (this.#donated(group, output.value, output.axes, index, outputs) ??
+    const targets = group.outputs.map(({ value: { node, index: out } }) => {
+      const updated = node.op?.traits.updates?.find((pair) => pair.out === out);
+      return updated && definite(node.inputs[updated.input]);
+    });
+    // What an in-place member writes is spoken for, also where another output comes first.
+    const updates = targets.flatMap((target) => (target ? [this.#at(target)] : []));
+    for (const [i, output] of group.outputs.entries()) {
+      const target = targets[i];
+      const where = target
+        ? this.#updatePlace(target, index, group.operands, inputs)
+        : (this.#donated(group, output.value, output.axes, index, [...updates, ...outputs]) ??
           this.#dense(output.value));
       outputs.push(where);
       this.#settle(output.value, where);

@@ -29,4 +29,4 @@ export {
   createNullBackend,
   createReferenceBackend,
 } from './runtime/registry.ts';
-export { formatBytes } from './runtime/allocator.ts';
+export { formatBytes, parseBytes } from './core/bytes.ts';

@@ -2,7 +2,7 @@
 
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
 import { defaultBackend } from '../runtime/registry.ts';
-import { formatBytes } from '../runtime/allocator.ts';
+import { formatBytes } from '../core/bytes.ts';
 
 /** Names and values, in the order to show them. Starts the default backend and stops it again. */
 export function systemFacts(): readonly (readonly [name: string, value: string])[] {

@@ -15,7 +15,7 @@ import type { SequenceDataset } from '../data/corpus/sequence-dataset.ts';
 import type { CausalLm } from '../models/decoder/causal-lm.ts';
 import { saveModel } from '../models/save.ts';
 import { LrScheduler } from '../optim/schedule.ts';
-import { formatBytes } from '../runtime/allocator.ts';
+import { formatBytes } from '../core/bytes.ts';
 import { type Generator, defaultGenerator } from '../tensor/generator.ts';
 import { checkpointingSpec, type TrainingConfig } from './config/training-keys.ts';
 import type { RecipeIo, RunOutcome } from './recipe.ts';

@@ -4,6 +4,7 @@
  * blocks for reuse; `reserved` counts those too, `live` does not.
  */
 
+import { formatBytes } from '../core/bytes.ts';
 import { OutOfMemoryError } from '../core/errors.ts';
 
 export type MemoryCategory =
@@ -179,18 +180,6 @@ export class MemoryLedger {
     };
     for (const listener of this.#listeners) listener(event);
   }
-}
-
-/** Bytes for people: 1536 is "1.5 KiB". */
-export function formatBytes(bytes: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = bytes;
-  let unit = 0;
-  while (Math.abs(value) >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
 }
 
 function zeroCategories(): Record<MemoryCategory, number> {

@@ -3,7 +3,6 @@
 export {
   type Allocator,
   type Block,
-  formatBytes,
   type MemoryCategory,
   type MemoryEvent,
   type MemoryStats,

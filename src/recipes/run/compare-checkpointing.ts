@@ -7,7 +7,7 @@ import { applyActivationCheckpointing } from '../../checkpoint/apply.ts';
 import type { CheckpointingSpec } from '../../checkpoint/apply-spec.ts';
 import type { Batch } from '../../data/corpus/batches.ts';
 import type { CausalLm } from '../../models/decoder/causal-lm.ts';
-import { formatBytes } from '../../runtime/allocator.ts';
+import { formatBytes } from '../../core/bytes.ts';
 import type { OptimizerConfig } from '../config/training-keys.ts';
 import { makeOptimizer } from './optimizer.ts';
 import { formatCount } from './progress.ts';

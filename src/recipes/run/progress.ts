@@ -4,7 +4,7 @@
  */
 
 import { Presets, SingleBar } from 'cli-progress';
-import { formatBytes } from '../../runtime/allocator.ts';
+import { formatBytes } from '../../core/bytes.ts';
 
 export interface StepReport {
   /** Steps done. */

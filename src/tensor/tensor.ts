@@ -9,7 +9,8 @@ import { AutogradError, DisposedError } from '../core/errors.ts';
 import { type Shape, formatShape, numElements } from '../core/shape.ts';
 import type { Aval } from '../ir/aval.ts';
 import type { TensorData } from './data.ts';
-import type { Edge, GradientHook, GraphNode } from './graph-node.ts';
+import { type Edge, type GradientHook, type GraphNode, edgeOf } from './graph-node.ts';
+import { Lineage, type ViewStep } from './lineage.ts';
 import { register, unregister } from './scope.ts';
 
 /** A node of the autograd tape over tensors, and an edge between nodes. */
@@ -29,6 +30,12 @@ export class Tensor {
   #node: TapeNode | undefined;
   #outputIndex = 0;
   #requiresGrad = false;
+  /** Shared with the tensor that this one views, and with its own views. */
+  #lineage: Lineage<Tensor> | undefined;
+  /** From the base of the lineage to this tensor; 'unrecorded' for a view made inside noGrad. */
+  #steps: readonly ViewStep[] | 'unrecorded' = [];
+  /** Generation of the lineage that `#node` is of. */
+  #generation = 0;
   #gradient: Tensor | undefined;
   /** Shared by every handle that stands for this leaf, so that a graph can accumulate into it. */
   readonly leafHooks: { gradient: Set<TensorHook>; accumulated: Set<PostAccumulateHook> } = {
@@ -87,12 +94,13 @@ export class Tensor {
   }
 
   get requiresGrad(): boolean {
+    this.#follow();
     return this.#requiresGrad;
   }
 
   /** Only leaves may be set; others follow from how they were computed. */
   set requiresGrad(value: boolean) {
-    if (this.#node && !value) {
+    if (this.node && !value) {
       throw new AutogradError(
         'requiresGrad: only leaf tensors can be set to false (got a tensor that was computed). Use detach().',
       );
@@ -103,18 +111,68 @@ export class Tensor {
       );
     }
     this.#requiresGrad = value;
+    if (this.#lineage && this.#steps.length === 0 && !this.#node) {
+      this.#lineage.setLeaf(edgeOf<Tensor>(this));
+    }
   }
 
   get isLeaf(): boolean {
-    return this.#node === undefined;
+    return this.node === undefined;
   }
 
   get node(): TapeNode | undefined {
+    this.#follow();
     return this.#node;
   }
 
   get outputIndex(): number {
+    this.#follow();
     return this.#outputIndex;
+  }
+
+  /** The lineage and how this tensor lies in it; undefined when it has no views and is none. */
+  get lineage():
+    | { readonly lineage: Lineage<Tensor>; readonly steps: readonly ViewStep[] }
+    | undefined {
+    const steps = this.#steps;
+    return this.#lineage && steps !== 'unrecorded' ? { lineage: this.#lineage, steps } : undefined;
+  }
+
+  /** Whether this is a view that was made inside noGrad: autograd does not know what it looks into. */
+  get isUnrecordedView(): boolean {
+    return this.#steps === 'unrecorded';
+  }
+
+  /**
+   * Makes `view`, which shares this tensor's memory and place in the graph, follow in-place changes of
+   * this tensor, and this tensor those of the view. `step` is the op that made it; undefined for a
+   * second handle of the same value.
+   */
+  addView(view: Tensor, step: ViewStep | undefined): void {
+    const steps = this.#steps;
+    if (steps === 'unrecorded') {
+      view.#steps = steps;
+      return;
+    }
+    this.#follow();
+    this.#lineage ??= new Lineage<Tensor>(this.aval, edgeOf<Tensor>(this));
+    view.#lineage = this.#lineage.join();
+    view.#steps = step ? [...steps, step] : steps;
+    view.#generation = view.#lineage.generation;
+  }
+
+  /** Marks a view that was made without recording. */
+  markUnrecorded(): void {
+    this.#steps = 'unrecorded';
+  }
+
+  /** Takes the present place of the lineage after an in-place change through another of its members. */
+  #follow(): void {
+    const lineage = this.#lineage;
+    if (!lineage || lineage.generation === this.#generation) return;
+    this.#generation = lineage.generation;
+    const place = lineage.place(this.#steps as readonly ViewStep[]);
+    if (place) this.attach(place.node, place.index);
   }
 
   /** Makes this handle output `index` of `node`; takes over one owner of the node. */
@@ -123,6 +181,7 @@ export class Tensor {
     this.#node = node;
     this.#outputIndex = index;
     this.#requiresGrad = true;
+    if (this.#lineage) this.#generation = this.#lineage.generation;
     old?.release();
   }
 
@@ -149,8 +208,10 @@ export class Tensor {
   /** A second handle with the same history. */
   alias(): Tensor {
     const twin = this.detach();
-    if (this.#node) twin.attach(this.#node.retain(), this.#outputIndex);
+    const { node } = this;
+    if (node) twin.attach(node.retain(), this.#outputIndex);
     else twin.#requiresGrad = this.#requiresGrad;
+    if (node) this.addView(twin, undefined);
     return twin;
   }
 
@@ -172,6 +233,9 @@ export class Tensor {
     unregister(this);
     data.release();
     node?.release();
+    const lineage = this.#lineage;
+    this.#lineage = undefined;
+    lineage?.leave();
   }
 
   [Symbol.dispose](): void {

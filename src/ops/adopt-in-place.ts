@@ -64,12 +64,19 @@ function partBackward(steps: readonly ViewStep[], baseWants: boolean): CustomBac
 
 /** `gradient` with zeros where the view lies. */
 function outside(gradient: Tensor, part: Tensor, steps: readonly ViewStep[]): Tensor {
-  const inside = steps.reduceRight((marks, step) => scatter(step, marks), onesLike(part));
+  const inside = steps.reduceRight((marks, step) => scatterView(step, marks), onesLike(part));
   return where(ne(inside, 0), 0, gradient);
 }
 
+/** What `base` is when its view by `step` has the values of `part`; `part` covers no place twice. */
+export function replacePart(base: Tensor, part: Tensor, step: ViewStep): Tensor {
+  const spread = scatterView(step, part);
+  if (part.size === base.size) return spread;
+  return where(ne(scatterView(step, onesLike(part)), 0), spread, base);
+}
+
 /** The transpose of a view: `x` at its place, zeros around it. */
-function scatter({ op, params, input, output }: ViewStep, x: Tensor): Tensor {
+function scatterView({ op, params, input, output }: ViewStep, x: Tensor): Tensor {
   invariant(op.vjp !== 'nondifferentiable', () => `${op.name} is a view without a vjp`);
   const [result] = op.vjp([x], {
     params,

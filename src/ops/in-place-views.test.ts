@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkLiveBytes } from '../../test/support/backend.ts';
+import { withCompiled } from '../../test/support/compiled.ts';
 import { backward, grad } from '../autograd/backward.ts';
 import { checkpoint } from '../checkpoint/checkpoint.ts';
 import { AutogradError, ShapeError } from '../core/errors.ts';
@@ -24,10 +25,13 @@ checkLiveBytes();
 
 const list = (x: Tensor | undefined): number[] => (x ? [...toArray(x)] : []);
 
-function gradientOf(f: (x: Tensor) => Tensor, values: readonly number[] = [1, 2, 3, 4]): number[] {
+function gradientOf(f: (x: Tensor) => Tensor): number[] {
   return scope(() => {
-    const x = tensor(values, { requiresGrad: true });
-    return list(grad(sum(f(x)), [x])[0]);
+    const step = (x: Tensor): (Tensor | undefined)[] => grad(sum(f(x)), [x]);
+    const x = tensor([1, 2, 3, 4], { requiresGrad: true });
+    const eager = list(step(x)[0]);
+    withCompiled(step, (compiled) => assert.deepEqual(list(compiled(x)[0]), eager, 'compiled'));
+    return eager;
   });
 }
 

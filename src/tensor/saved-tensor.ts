@@ -133,18 +133,8 @@ export class SavedTensor implements SavedValue<Tensor> {
     } else if (this.#edge?.kind === 'node') {
       tensor.attach(this.#edge.node.retain(), this.#edge.index);
     } else if (this.#edge?.kind === 'leaf') {
-      return this.#connectLeaf(tensor, this.#edge.leaf);
+      tensor.standFor(this.#edge.leaf);
     }
     return tensor;
-  }
-
-  /** A gradient of a saved leaf must reach the leaf itself, so the leaf's own handle is handed out when it still holds this data. */
-  #connectLeaf(tensor: Tensor, leaf: Tensor): Tensor {
-    if (leaf.disposed || leaf.data.root !== tensor.data.root) {
-      tensor.requiresGrad = true;
-      return tensor;
-    }
-    tensor.dispose();
-    return leaf;
   }
 }

@@ -30,6 +30,7 @@ export class Tensor {
   #node: TapeNode | undefined;
   #outputIndex = 0;
   #requiresGrad = false;
+  #leaf: Tensor | undefined;
   /** Shared with the tensor that this one views, and with its own views. */
   #lineage: Lineage<Tensor> | undefined;
   /** From the base of the lineage to this tensor; 'unrecorded' for a view made inside noGrad. */
@@ -118,6 +119,17 @@ export class Tensor {
 
   get isLeaf(): boolean {
     return this.node === undefined;
+  }
+
+  /** The leaf that this one's gradients belong to: itself, unless it stands for another. */
+  get leaf(): Tensor {
+    return this.#leaf ?? this;
+  }
+
+  /** Makes this handle stand for `leaf`, whose values it has: its gradients are the leaf's. */
+  standFor(leaf: Tensor): void {
+    this.#leaf = leaf;
+    this.#requiresGrad = true;
   }
 
   get node(): TapeNode | undefined {

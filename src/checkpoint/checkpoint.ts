@@ -113,6 +113,7 @@ function eagerRegion<A extends readonly unknown[], R>(
     pack: (tensor, context) => frame.hold(tensor, context),
     unpack: (holder) => frame.take(holder),
     release: (holder) => frame.drop(holder),
+    held: () => frame.inputs.saved,
   };
   const forward = (): R => withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args))));
   const logged = frame.forwardLog

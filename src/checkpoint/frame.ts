@@ -57,7 +57,7 @@ let warnedUnreplayed = false;
 
 export class Frame {
   readonly #fn: (...args: readonly unknown[]) => unknown;
-  readonly #inputs: RegionInputs;
+  readonly inputs: RegionInputs;
   readonly #options: ResolvedOptions;
   readonly #module = currentModule();
   readonly #phase = currentPhase();
@@ -78,7 +78,7 @@ export class Frame {
     this.#options = options;
     if (options.debug) this.forwardLog = [];
     // Saved before the region's own hooks are in force: an enclosing region, or offload, sees them.
-    this.#inputs = new RegionInputs(args, this.#module);
+    this.inputs = new RegionInputs(args, this.#module);
   }
 
   /** Forward: replaces a saved tensor by a holder. */
@@ -144,7 +144,7 @@ export class Frame {
   #free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    this.#inputs.release();
+    this.inputs.release();
     for (const pass of [...this.#recomputes.keys()]) this.#forget(pass);
   }
 
@@ -161,7 +161,7 @@ export class Frame {
     this.#recomputes.set(pass, target);
     pass.atEnd.add(() => this.#forget(pass));
     try {
-      scope(() => this.#runAgain(this.#inputs.restore(), target, log));
+      scope(() => this.#runAgain(this.inputs.restore(), target, log));
       return target;
     } catch (error) {
       this.#forget(pass);

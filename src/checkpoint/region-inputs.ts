@@ -41,6 +41,11 @@ export class RegionInputs {
     }
   }
 
+  /** The saved tensors, for reports. */
+  get saved(): readonly SavedTensor[] {
+    return this.#saved;
+  }
+
   /**
    * The arguments again, with tensors over the same memory that are cut from the graph around the region.
    * Throws AutogradError when one was changed in place.

@@ -9,6 +9,12 @@ export * from './ops/index.ts';
 export * from './autograd/index.ts';
 export * from './checkpoint/index.ts';
 export * from './compile/index.ts';
+export {
+  type SavedTensorEntry,
+  type SavedTensorReport,
+  formatSavedTensors,
+  savedTensors,
+} from './observe/saved-tensors.ts';
 export { setBackend, currentBackend, liveBytes } from './tensor/backend.ts';
 export {
   type NestedNumbers,

@@ -3,15 +3,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AutogradError } from '../core/errors.ts';
+import type { HostTensor } from '../core/host-tensor.ts';
 import '../ops/methods.ts';
 import { add, mul } from '../ops/arithmetic.ts';
 import { expand, reshape, sum } from '../ops/broadcast.ts';
 import { addInPlace } from '../ops/in-place.ts';
+import { rmsNorm } from '../ops/rms-norm.ts';
 import { exp, sin } from '../ops/unary.ts';
 import { attachBackward } from '../tensor/apply.ts';
 import { liveBytes } from '../tensor/backend.ts';
 import { noGrad } from '../tensor/context.ts';
-import { item, tensor, toArray } from '../tensor/factory.ts';
+import { fromHost, item, tensor, toArray, toHost } from '../tensor/factory.ts';
+import { withSavedTensorHooks } from '../tensor/saved-tensor.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
@@ -220,4 +223,31 @@ test('errors in backward free everything, outside scopes too', () => {
   assert.throws(() => backward(last), /in the closure/);
   for (const made of [...held, x, other]) made.dispose();
   assert.equal(liveBytes(), before);
+});
+
+test('with createGraph an op that gets one tensor twice gives it the gradient once', () => {
+  scope(() => {
+    const x = tensor([0.3, 0.5, 0.1, -0.4], { requiresGrad: true });
+    const step = (createGraph: boolean): (Tensor | undefined)[] =>
+      grad(sum(mul(rmsNorm(x, x, 1e-5), tensor([1, 2, 3, 4]))), [x], { createGraph });
+    const [want] = step(false);
+    const [got] = step(true);
+    assert.ok(want && got);
+    toArray(got).forEach((value, i) => {
+      assert.ok(Math.abs(value - (toArray(want)[i] ?? 0)) < 1e-5);
+    });
+  });
+});
+
+test('the second derivative reaches a leaf whose saved value hooks keep elsewhere', () => {
+  scope(() => {
+    const x = tensor([0.5, 1], { requiresGrad: true });
+    const hooks = { pack: toHost, unpack: (host: HostTensor) => fromHost(host), release: () => {} };
+    const y = withSavedTensorHooks(hooks, () => mul(mul(x, x), x));
+    const [first] = grad(sum(y), [x], { createGraph: true });
+    assert.ok(first);
+    const [second] = grad(sum(first), [x]);
+    assert.ok(second);
+    assert.deepEqual([...toArray(second)], [3, 6]);
+  });
 });

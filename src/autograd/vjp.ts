@@ -1,6 +1,7 @@
 /** One node's backward: its op's vjp on unpacked saved tensors, or the gradient of its composition. */
 
 import { invariant } from '../core/errors.ts';
+import { reshape } from '../ops/broadcast.ts';
 import { currentScope } from '../tensor/scope.ts';
 import type { TapeEdge, TapeNode, Tensor } from '../tensor/tensor.ts';
 
@@ -73,7 +74,8 @@ function vjpOf(
     return edge !== undefined && wanted(edge);
   };
   if (createGraph && op.compose) {
-    const inputs = node.inputs.map((_, i) => find(op.args[i] ?? ''));
+    // Views tell the places of one tensor apart that is two inputs: each gets its own share.
+    const inputs = node.inputs.map((_, i) => viewOf(find(op.args[i] ?? '')));
     return differentiateComposition(
       op.compose(inputs, node.params),
       inputs,
@@ -89,6 +91,10 @@ function vjpOf(
     outputs: node.outputs,
     needs,
   });
+}
+
+function viewOf(x: Tensor): Tensor {
+  return x.requiresGrad ? reshape(x, x.shape) : x;
 }
 
 /** Gradients through an op's definition in plain ops, themselves differentiable. */

@@ -20,7 +20,7 @@ import {
   currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { savedRead } from '../ops/saved-read.ts';
 import { Frame } from './frame.ts';
@@ -31,9 +31,11 @@ import { recordDraws } from './rng.ts';
 
 /**
  * Runs `fn(...args)` without keeping what its backward needs; backward runs it again. Tensors in `args`
- * may be nested in arrays and plain objects. Returns what `fn` returns.
+ * may be nested in arrays, plain objects, maps and sets (C6). Returns what `fn` returns; every other tensor
+ * made inside is released.
  *
- * Throws ArgumentError for bad options; CheckpointError in backward when the two runs differ.
+ * Throws ArgumentError for bad options, for arguments that are no array and for an asynchronous function;
+ * in backward CheckpointError when the two runs differ, AutogradError when an argument was changed in place.
  */
 export function checkpoint<A extends readonly unknown[], R>(
   fn: (...args: A) => R,
@@ -41,14 +43,36 @@ export function checkpoint<A extends readonly unknown[], R>(
   options: CheckpointOptions = {},
 ): R {
   const resolved = resolveOptions(options);
-  if (!isGradEnabled()) return fn(...args);
+  checkCall(fn, args);
+  if (!isGradEnabled()) return scope(() => synchronous(fn(...args)));
   return currentMode().tracing ? tracedRegion(fn, args) : eagerRegion(fn, args, resolved);
+}
+
+function checkCall(fn: unknown, args: unknown): void {
+  if (typeof fn === 'function' && Array.isArray(args)) return;
+  throw new ArgumentError(
+    `checkpoint: expected a function and the array of its arguments (got ${typeof fn} and ${describeValue(args)}). ` +
+      'Call it as checkpoint(fn, [x, y]).',
+  );
+}
+
+function describeValue(value: unknown): string {
+  return value instanceof Tensor ? value.describe() : typeof value;
+}
+
+/** Refuses promises: the region would end before its function does. */
+function synchronous<R>(result: R): R {
+  if (!(result instanceof Promise)) return result;
+  result.catch(() => {});
+  throw new ArgumentError(
+    'checkpoint: the function is asynchronous (got a promise from it). Make it a plain function.',
+  );
 }
 
 /**
  * Runs `functions` one after another on `input`, divided into `segments` regions of equal length; the
  * last one is not checkpointed (torch.utils.checkpoint.checkpoint_sequential).
- * Throws ArgumentError unless 1 <= segments <= functions.length.
+ * Throws ArgumentError unless 1 <= segments <= functions.length, and unless there is one input tensor.
  */
 export function checkpointSequential(
   functions: readonly ((x: Tensor) => Tensor)[],
@@ -56,6 +80,11 @@ export function checkpointSequential(
   input: Tensor,
   options: CheckpointOptions = {},
 ): Tensor {
+  if (!(input instanceof Tensor)) {
+    throw new ArgumentError(
+      `checkpointSequential: the input must be one tensor (got ${typeof input}). Pass a function that takes more to checkpoint.`,
+    );
+  }
   if (!Number.isInteger(segments) || segments < 1 || segments > functions.length) {
     throw new ArgumentError(
       `checkpointSequential: segments must be an integer from 1 to ${functions.length} (got ${segments}). ` +
@@ -84,8 +113,9 @@ function eagerRegion<A extends readonly unknown[], R>(
     pack: (tensor, context) => frame.hold(tensor, context),
     unpack: (holder) => frame.take(holder),
     release: (holder) => frame.drop(holder),
+    held: () => frame.inputs.saved,
   };
-  const forward = (): R => withSavedTensorHooks(hooks, () => scope(() => fn(...args)));
+  const forward = (): R => withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args))));
   const logged = frame.forwardLog
     ? (): R => withMode((inner) => new OpLogMode(inner, frame.forwardLog ?? []), forward)
     : forward;
@@ -114,5 +144,7 @@ function tracedRegion<A extends readonly unknown[], R>(fn: (...args: A) => R, ar
     },
     release: ({ tensor }) => tensor.dispose(),
   };
-  return withRegion(region, () => withSavedTensorHooks(hooks, () => scope(() => fn(...args))));
+  return withRegion(region, () =>
+    withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
+  );
 }

@@ -17,17 +17,23 @@ import {
 import { withMode } from '../tensor/mode.ts';
 import {
   type SaveContext,
-  SavedTensor,
   checkVersion,
   type SavedTensorHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
-import { type Tensor, mapTensors } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import type { Holder } from './holder.ts';
-import { compareAval, compareCounts, compareValue, describeRegion } from './mismatch.ts';
+import {
+  compareAval,
+  compareCounts,
+  compareValue,
+  compareVersion,
+  describeRegion,
+} from './mismatch.ts';
 import { type OpLogEntry, OpLogMode, sideBySide } from './op-log.ts';
 import type { ResolvedOptions } from './options.ts';
+import { RegionInputs } from './region-inputs.ts';
 import { type DrawRecord, recordDraws, replayDraws } from './rng.ts';
 import { checksum } from './checksum.ts';
 
@@ -51,8 +57,7 @@ let warnedUnreplayed = false;
 
 export class Frame {
   readonly #fn: (...args: readonly unknown[]) => unknown;
-  readonly #args: unknown;
-  readonly #inputs: SavedTensor[] = [];
+  readonly inputs: RegionInputs;
   readonly #options: ResolvedOptions;
   readonly #module = currentModule();
   readonly #phase = currentPhase();
@@ -73,11 +78,7 @@ export class Frame {
     this.#options = options;
     if (options.debug) this.forwardLog = [];
     // Saved before the region's own hooks are in force: an enclosing region, or offload, sees them.
-    const context = { op: 'checkpoint', name: 'input', module: this.#module };
-    this.#args = mapArguments(args, (tensor) => {
-      this.#inputs.push(new SavedTensor(tensor, context));
-      return this.#inputs.length - 1;
-    });
+    this.inputs = new RegionInputs(args, this.#module);
   }
 
   /** Forward: replaces a saved tensor by a holder. */
@@ -87,6 +88,8 @@ export class Frame {
       aval: tensor.aval,
       context,
       checksum: this.#options.determinismCheck === 'values' ? checksum(tensor) : undefined,
+      root: tensor.data.root,
+      version: tensor.version,
       alive: true,
     };
     this.#holders.push(holder);
@@ -103,13 +106,15 @@ export class Frame {
   take(holder: Holder): Tensor {
     const running = currentPass();
     const pass = running ?? { group: false, atEnd: new Set() };
-    let recompute = this.#recomputes.get(pass);
-    if (!recompute) {
-      recompute = { tensors: new Map(), versions: new Map(), taken: new Set() };
-      this.#recomputes.set(pass, recompute);
-      pass.atEnd.add(() => this.#forget(pass));
-      this.#recompute(recompute);
+    try {
+      return this.#takeIn(pass, holder);
+    } finally {
+      if (!running) this.#forget(pass);
     }
+  }
+
+  #takeIn(pass: BackwardPass, holder: Holder): Tensor {
+    const recompute = this.#recomputes.get(pass) ?? this.#recompute(pass);
     if (recompute.taken.has(holder)) this.#takenTwice(holder, pass);
     const tensor = recompute.tensors.get(holder);
     invariant(
@@ -122,7 +127,6 @@ export class Frame {
     // A second handle in the scope of the reader; ours goes, so that the memory dies with the reader's.
     const handle = tensor.detach();
     tensor.dispose();
-    if (!running) this.#forget(pass);
     return handle;
   }
 
@@ -140,7 +144,7 @@ export class Frame {
   #free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    for (const input of this.#inputs) input.release();
+    this.inputs.release();
     for (const pass of [...this.#recomputes.keys()]) this.#forget(pass);
   }
 
@@ -150,27 +154,20 @@ export class Frame {
     for (const tensor of recompute?.tensors.values() ?? []) tensor.dispose();
   }
 
-  #recompute(target: Recompute): void {
+  /** Runs the region again for `pass`. When that fails nothing of it stays. */
+  #recompute(pass: BackwardPass): Recompute {
+    const target: Recompute = { tensors: new Map(), versions: new Map(), taken: new Set() };
     const log: OpLogEntry[] = [];
+    this.#recomputes.set(pass, target);
+    pass.atEnd.add(() => this.#forget(pass));
     try {
-      scope(() => {
-        const args = restoreArguments(this.#args, (index) => this.#input(index));
-        this.#runAgain(args as readonly unknown[], target, log);
-      });
+      scope(() => this.#runAgain(this.inputs.restore(), target, log));
+      return target;
     } catch (error) {
+      this.#forget(pass);
       if (error instanceof CheckpointError && this.forwardLog) throw this.#withLogs(error, log);
       throw error;
     }
-  }
-
-  /** An input for the recompute: the same memory, cut from the outer graph. */
-  #input(index: number): Tensor {
-    const saved = this.#inputs[index];
-    invariant(saved, () => `region input ${index} does not exist`);
-    const original = saved.unpack(undefined);
-    const twin = original.detach();
-    twin.requiresGrad = original.requiresGrad;
-    return twin;
   }
 
   #runAgain(args: readonly unknown[], target: Recompute, log: OpLogEntry[]): void {
@@ -232,6 +229,7 @@ export class Frame {
       );
     }
     if (!holder.alive) return tensor.detach().keep();
+    compareVersion(this.#name(), holder, tensor);
     if (this.#options.determinismCheck !== 'none') compareAval(this.#name(), holder, tensor);
     if (holder.checksum !== undefined) compareValue(this.#name(), holder, checksum(tensor));
     target.tensors.set(holder, tensor.detach().keep());
@@ -267,34 +265,4 @@ export class Frame {
 /** True for errors that belong to checkpointing itself. */
 export function isCheckpointError(error: unknown): error is CheckpointError {
   return error instanceof RetuneError && error.code === 'checkpoint';
-}
-
-class InputSlot {
-  readonly index: number;
-  constructor(index: number) {
-    this.index = index;
-  }
-}
-
-/** Replaces each tensor by a slot, so that the frame holds no handle of the user's. */
-function mapArguments(args: readonly unknown[], save: (tensor: Tensor) => number): unknown {
-  return mapTensors(args, (tensor) => new InputSlot(save(tensor)) as unknown as Tensor);
-}
-
-function restoreArguments(structure: unknown, restore: (index: number) => Tensor): unknown {
-  if (structure instanceof InputSlot) return restore(structure.index);
-  if (Array.isArray(structure)) return structure.map((part) => restoreArguments(part, restore));
-  if (structure instanceof Map) {
-    return new Map([...structure].map(([key, part]) => [key, restoreArguments(part, restore)]));
-  }
-  if (structure instanceof Set) {
-    return new Set([...structure].map((part) => restoreArguments(part, restore)));
-  }
-  const prototype =
-    structure === null || typeof structure !== 'object' ? 0 : Object.getPrototypeOf(structure);
-  if (prototype === Object.prototype || prototype === null) {
-    const entries = Object.entries(structure as object);
-    return Object.fromEntries(entries.map(([key, part]) => [key, restoreArguments(part, restore)]));
-  }
-  return structure;
 }

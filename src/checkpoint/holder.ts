@@ -9,5 +9,8 @@ export interface Holder {
   readonly aval: Aval;
   readonly context: SaveContext;
   readonly checksum: string | undefined;
+  /** Memory that forward saved, by identity only, and its version then. */
+  readonly root: object;
+  readonly version: number;
   alive: boolean;
 }

@@ -39,6 +39,17 @@ export function compareAval(region: string, holder: Holder, tensor: Tensor): voi
   );
 }
 
+/** A tensor from outside the region, such as a weight, that was changed in place since forward. */
+export function compareVersion(region: string, holder: Holder, tensor: Tensor): void {
+  if (holder.root !== tensor.data.root || holder.version === tensor.version) return;
+  throw new CheckpointError(
+    `checkpoint: '${holder.context.name}' of ${holder.context.op} in ${region} comes from outside the region and was changed ` +
+      `in place between forward and recompute (got version ${tensor.version}, ${holder.version} in forward). ` +
+      'Change it after backward, or clone it for the region.',
+    { region, op: holder.context.op, index: holder.index },
+  );
+}
+
 export function compareValue(region: string, holder: Holder, recomputed: string): void {
   if (holder.checksum === recomputed) return;
   throw new CheckpointError(

@@ -66,7 +66,8 @@ export function sideBySide(forward: readonly OpLogEntry[], again: readonly OpLog
     const a = forward[i];
     const b = again[i];
     const mark = text(a) === text(b) ? ' ' : '!';
-    const place = a?.source || b?.source || '';
+    const places = new Set([a?.source, b?.source].filter((source) => source));
+    const place = [...places].join(' and ');
     lines.push(
       `${mark} ${text(a).padEnd(width)} | ${text(b)}${place === '' ? '' : `  at ${place}`}`,
     );

@@ -1,6 +1,7 @@
 /** Options of `checkpoint` and the process-wide settings that override them. */
 
 import { ArgumentError, nearest } from '../core/errors.ts';
+import { Tensor } from '../tensor/tensor.ts';
 
 export type DeterminismCheck = 'default' | 'values' | 'none';
 
@@ -67,6 +68,11 @@ export function setCheckpointDebug<T>(enabled: boolean, body: () => T): T {
 
 /** Checks options and fills defaults; throws ArgumentError for unknown keys and illegal values. */
 export function resolveOptions(options: CheckpointOptions): ResolvedOptions {
+  if (options instanceof Tensor) {
+    throw new ArgumentError(
+      `checkpoint: the options are a tensor (got ${options.describe()}). Tensors go into the array of arguments.`,
+    );
+  }
   for (const key of Object.keys(options)) {
     if (legalKeys.includes(key)) continue;
     throw new ArgumentError(

@@ -1,6 +1,6 @@
 /** Replaying a region's random draws: where each generator stood when the region first drew from it. */
 
-import { type Generator, withDrawListener } from '../tensor/generator.ts';
+import { type Generator, withDrawListener, withoutDrawListeners } from '../tensor/generator.ts';
 
 export type DrawRecord = Map<Generator, { readonly seed: number; readonly offset: number }>;
 
@@ -11,7 +11,10 @@ export function recordDraws<T>(record: DrawRecord, body: () => T): T {
   }, body);
 }
 
-/** Runs `body` with the recorded generators set back, and returns them to where they were after it. */
+/**
+ * Runs `body` with the recorded generators set back, and returns them to where they were after it. A region
+ * around the replay, whose forward runs a backward, must not take these draws for its own.
+ */
 export function replayDraws<T>(record: DrawRecord, body: () => T): T {
   const present = [...record.keys()].map((generator) => ({
     generator,
@@ -19,7 +22,7 @@ export function replayDraws<T>(record: DrawRecord, body: () => T): T {
   }));
   for (const [generator, state] of record) generator.setState(state);
   try {
-    return body();
+    return withoutDrawListeners(body);
   } finally {
     for (const { generator, state } of present) generator.setState(state);
   }

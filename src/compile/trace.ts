@@ -15,9 +15,11 @@ import { BufferData, type TensorData } from '../tensor/data.ts';
 import type { Generator } from '../tensor/generator.ts';
 import { type Mode, withMode } from '../tensor/mode.ts';
 import type { Storage } from '../tensor/storage.ts';
-import { Tensor, forEachTensor, mapTensors } from '../tensor/tensor.ts';
+import { forEachTensor, mapTensors } from '../tensor/structure.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { TracedData, type Viewed } from './traced-data.ts';
+import { changeViews, changesView } from './traced-views.ts';
 
 /** What the host must supply before a run, beside the arguments. */
 export interface GeneratorInput {
@@ -161,6 +163,7 @@ export class TraceMode implements Mode {
     params: Params,
     outputs: readonly Aval[],
   ): readonly TensorData[] {
+    if (changesView(op, inputs)) return changeViews(op, inputs, params, outputs, this);
     const values = inputs.map((input) => this.valueOf(input));
     const results = this.builder.apply(op, values, params, outputs, this.#meta());
     return results.map((value, index) => {
@@ -263,7 +266,9 @@ export class TraceMode implements Mode {
     const rebuild = (base: Value): Value =>
       definite(this.builder.apply(op, [base], params, [made.aval], meta)[0]);
     const base = this.#viewed(input);
-    return new TracedData({ value: made, version: 0 }, { base, rebuild, seen: base.version });
+    const step = { op, params, input: input.aval, output: made.aval, module: meta.module };
+    const view = { base, baseData: input.data, step, rebuild, seen: base.version };
+    return new TracedData({ value: made, version: 0 }, view);
   }
 
   /** What a view of `tensor` looks into, as it changes during the trace. */

@@ -1,8 +1,9 @@
 /** Tensor data inside a trace: a value of the graph being built, with in-place changes made functional. */
 
-import { CompileError } from '../core/errors.ts';
+import { invariant } from '../core/errors.ts';
 import type { Value } from '../ir/graph.ts';
 import type { TensorData } from '../tensor/data.ts';
+import type { ViewStep } from '../tensor/lineage.ts';
 
 /** The present value of some traced memory; in-place ops advance it. */
 export interface TraceRoot {
@@ -16,9 +17,12 @@ export interface Viewed {
   readonly value: Value;
 }
 
-/** How a view is derived from what it looks into, so that it follows in-place changes. */
-interface ViewOf {
+/** How a view is derived from what it looks into, so that each follows in-place changes of the other. */
+export interface ViewOf {
   readonly base: Viewed;
+  /** The data of the base, and the op that made the view of it. */
+  readonly baseData: TensorData;
+  readonly step: ViewStep;
   readonly rebuild: (base: Value) => Value;
   seen: number;
 }
@@ -26,20 +30,21 @@ interface ViewOf {
 export class TracedData implements TensorData {
   readonly kind = 'traced';
   readonly root: TraceRoot;
-  readonly #view: ViewOf | undefined;
+  /** Set when this is a view. */
+  readonly view: ViewOf | undefined;
 
   constructor(root: TraceRoot, view?: ViewOf) {
     this.root = root;
-    this.#view = view;
+    this.view = view;
   }
 
   get version(): number {
-    return this.#view ? this.#view.base.version : this.root.version;
+    return this.view ? this.view.base.version : this.root.version;
   }
 
   /** Graph value at this moment of the trace. */
   get value(): Value {
-    const view = this.#view;
+    const { view } = this;
     if (view && view.base.version !== view.seen) {
       this.root.value = view.rebuild(view.base.value);
       view.seen = view.base.version;
@@ -49,11 +54,7 @@ export class TracedData implements TensorData {
 
   /** After an in-place op: this memory now holds `value`. The version is advanced by bumpVersion. */
   assign(value: Value): void {
-    if (this.#view) {
-      throw new CompileError(
-        'compile: a view was changed in place inside a compiled step. Change the whole tensor, or clone the view first.',
-      );
-    }
+    invariant(!this.view, () => 'a traced view is changed through its base');
     this.root.value = value;
   }
 

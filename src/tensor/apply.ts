@@ -27,6 +27,7 @@ export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = noP
     if (node && hooks?.boundary && !savesOutputs(saves)) hooks.boundary();
     const results = run(op, inputs, params, outputs);
     if (node) finishNode(node, op, results, saves);
+    if (op.lower.kind === 'view') recordView(op, params, inputs[0], results[0]);
     return results;
   } finally {
     node?.release();
@@ -94,16 +95,6 @@ export function attachBackward(
   return outputs;
 }
 
-/**
- * After an in-place op: `target`, whose memory `result` shares, takes over its place in the graph.
- * Disposes `result`; returns `target`.
- */
-export function adoptInPlace(target: Tensor, result: Tensor): Tensor {
-  if (result.node) target.attach(result.node.retain(), result.outputIndex);
-  result.dispose();
-  return target;
-}
-
 function run(
   op: AnyOp,
   inputs: readonly Tensor[],
@@ -119,6 +110,23 @@ function run(
   });
 }
 
+/** A view's history follows in-place changes of what it looks into, and the other way round. */
+function recordView(
+  op: AnyOp,
+  params: Params,
+  input: Tensor | undefined,
+  view: Tensor | undefined,
+): void {
+  if (!input || !view || !isFloat(view.dtype)) return;
+  // Where the memory could not be viewed the result is a copy; a trace always views.
+  if (view.data.kind === 'buffer' && view.data.root !== input.data.root) return;
+  if (!isGradEnabled()) view.markUnrecorded();
+  else {
+    const { aval } = view;
+    input.addView(view, { op, params, input: input.aval, output: aval, module: currentModule() });
+  }
+}
+
 function makeNode(
   op: AnyOp,
   inputs: readonly Tensor[],
@@ -129,11 +137,7 @@ function makeNode(
   if (!isGradEnabled() || !inputs.some((input) => input.requiresGrad)) return undefined;
   for (const { input } of op.traits.updates ?? []) {
     const updated = inputs[input];
-    if (!updated?.requiresGrad || !updated.isLeaf) continue;
-    throw new AutogradError(
-      `${op.name}: a leaf that requires a gradient cannot be changed in place (got ${updated.describe()}). ` +
-        'Do it inside noGrad, or on a clone.',
-    );
+    if (updated) checkUpdatable(op, updated);
   }
   if (op.vjp === 'nondifferentiable' || !outputs.some((output) => isFloat(output.dtype))) {
     return undefined;
@@ -146,6 +150,25 @@ function makeNode(
     module: currentModule(),
     edges: inputs.map(edgeOf),
   });
+}
+
+/** Throws AutogradError for a tensor that must not be changed in place while gradients are recorded. */
+function checkUpdatable(op: AnyOp, updated: Tensor): void {
+  const { lineage } = updated;
+  const ofLeaf = lineage?.lineage.edge?.kind === 'leaf' && lineage.steps.length > 0;
+  if ((updated.requiresGrad && updated.isLeaf) || ofLeaf) {
+    const what = ofLeaf ? 'a view of a leaf' : 'a leaf';
+    throw new AutogradError(
+      `${op.name}: ${what} that requires a gradient cannot be changed in place (got ${updated.describe()}). ` +
+        'Do it inside noGrad, or on a clone.',
+    );
+  }
+  if (updated.isUnrecordedView) {
+    throw new AutogradError(
+      `${op.name}: a view that was made inside noGrad cannot be changed in place outside it (got ${updated.describe()}): ` +
+        'autograd does not know what it looks into. Make the view outside noGrad, or change it inside.',
+    );
+  }
 }
 
 function packInputs(

@@ -127,6 +127,7 @@ export class EagerMode implements Mode {
       });
       outputs.forEach((aval, k) => {
         const updated = op.traits.updates?.find((pair) => pair.out === k)?.input;
+        if (updated !== undefined) refuseOverlap(op, aval, definite(sources[updated]));
         results.push(
           updated === undefined
             ? this.#allocate(aval, categoryOfPhase())
@@ -286,6 +287,17 @@ function releasingOnError<T>(data: BufferData, body: () => T): T {
     data.release();
     throw error;
   }
+}
+
+/** An expanded tensor has several elements in one place: which of them is written last is chance. */
+function refuseOverlap(op: AnyOp, aval: Aval, { layout }: BufferData): void {
+  const axis = layout.strides.findIndex((stride, i) => stride === 0 && (aval.shape[i] ?? 1) > 1);
+  if (axis < 0) return;
+  throw new ShapeError(
+    `${op.name}: several elements of the tensor that is changed lie in one place of memory (got ${formatAval(aval)}, ` +
+      `expanded along axis ${axis}). Clone it first.`,
+    { x: aval, axis },
+  );
 }
 
 function bufferOf(tensor: Tensor): BufferData {

@@ -79,6 +79,16 @@ export function withDrawListener<T>(listener: DrawListener, body: () => T): T {
   }
 }
 
+/** Runs `body`, whose draws the listeners outside it do not hear: it repeats draws that were made before. */
+export function withoutDrawListeners<T>(body: () => T): T {
+  const outer = listeners.splice(0);
+  try {
+    return body();
+  } finally {
+    listeners.splice(0, listeners.length, ...outer);
+  }
+}
+
 function checkSeed(seed: number): number {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new ArgumentError(

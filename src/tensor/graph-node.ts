@@ -122,11 +122,13 @@ export interface Differentiable<T> {
   readonly requiresGrad: boolean;
   readonly node: GraphNode<T> | undefined;
   readonly outputIndex: number;
+  /** The leaf that gradients of this handle belong to; itself for all but saved copies of a leaf. */
+  readonly leaf: T;
 }
 
 /** The edge along which the gradient of `tensor` flows; undefined if it wants none. */
 export function edgeOf<T extends Differentiable<T>>(tensor: T): Edge<T> | undefined {
   if (!tensor.requiresGrad) return undefined;
   if (tensor.node) return { kind: 'node', node: tensor.node, index: tensor.outputIndex };
-  return { kind: 'leaf', leaf: tensor };
+  return { kind: 'leaf', leaf: tensor.leaf };
 }

@@ -28,8 +28,21 @@ export interface SavedTensorHooks<T = unknown> {
   readonly unpack: (packed: T) => Tensor;
   /** Called once when the graph no longer needs what pack returned. */
   readonly release?: (packed: T) => void;
+  /** What memory pack's result holds, for reports. Left out: the result itself, if it is a tensor. */
+  readonly held?: (packed: T) => Iterable<HeldValue>;
   /** Called between ops: after an op packed its inputs, before its kernel, and again when it is done. */
   readonly boundary?: () => void;
+}
+
+/** A value that the graph, or hooks for it, keep until backward. */
+export interface HeldValue {
+  readonly context: SaveContext;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** Its memory; undefined when hooks keep something else in its place. */
+  readonly heldData: TensorData | undefined;
+  /** What those hooks hold. */
+  readonly heldByHooks: Iterable<HeldValue>;
 }
 
 const hookStack: (SavedTensorHooks | undefined)[] = [];
@@ -73,10 +86,10 @@ function pack(hooks: SavedTensorHooks, tensor: Tensor, context: SaveContext): un
   return (packed === tensor ? tensor.detach() : packed).keep();
 }
 
-export class SavedTensor implements SavedValue<Tensor> {
+export class SavedTensor implements SavedValue<Tensor>, HeldValue {
   readonly #slot: Slot;
-  readonly #shape: Shape;
-  readonly #dtype: DType;
+  readonly shape: Shape;
+  readonly dtype: DType;
   /** Place in the graph of a saved input; a saved output belongs to its own node. */
   readonly #edge: TapeEdge | undefined;
   readonly #ownOutput: number | undefined;
@@ -84,8 +97,8 @@ export class SavedTensor implements SavedValue<Tensor> {
 
   /** Saves `tensor`; `ownOutput` is its index when it is an output of the node that saves it. */
   constructor(tensor: Tensor, context: SaveContext, ownOutput?: number) {
-    this.#shape = tensor.shape;
-    this.#dtype = tensor.dtype;
+    this.shape = tensor.shape;
+    this.dtype = tensor.dtype;
     this.#ownOutput = ownOutput;
     this.#edge = ownOutput === undefined ? edgeOf(tensor) : undefined;
     this.#context = context;
@@ -101,9 +114,16 @@ export class SavedTensor implements SavedValue<Tensor> {
     return this.#context;
   }
 
-  /** The data held directly, for reports; undefined when hooks took it. */
   get heldData(): TensorData | undefined {
-    return this.#slot.kind === 'data' ? this.#slot.data : undefined;
+    const slot = this.#slot;
+    if (slot.kind === 'data') return slot.data;
+    const { hooks, packed } = slot;
+    return !hooks.held && packed instanceof Tensor ? packed.data : undefined;
+  }
+
+  get heldByHooks(): Iterable<HeldValue> {
+    const slot = this.#slot;
+    return slot.kind === 'packed' ? (slot.hooks.held?.(slot.packed) ?? []) : [];
   }
 
   /**
@@ -117,7 +137,7 @@ export class SavedTensor implements SavedValue<Tensor> {
       return this.#connect(tensor.detach(), owner);
     }
     checkVersion(slot.data.version, slot.version, this.#context);
-    return this.#connect(new Tensor(slot.data.retain(), this.#shape, this.#dtype), owner);
+    return this.#connect(new Tensor(slot.data.retain(), this.shape, this.dtype), owner);
   }
 
   release(): void {
@@ -133,18 +153,8 @@ export class SavedTensor implements SavedValue<Tensor> {
     } else if (this.#edge?.kind === 'node') {
       tensor.attach(this.#edge.node.retain(), this.#edge.index);
     } else if (this.#edge?.kind === 'leaf') {
-      return this.#connectLeaf(tensor, this.#edge.leaf);
+      tensor.standFor(this.#edge.leaf);
     }
     return tensor;
-  }
-
-  /** A gradient of a saved leaf must reach the leaf itself, so the leaf's own handle is handed out when it still holds this data. */
-  #connectLeaf(tensor: Tensor, leaf: Tensor): Tensor {
-    if (leaf.disposed || leaf.data.root !== tensor.data.root) {
-      tensor.requiresGrad = true;
-      return tensor;
-    }
-    tensor.dispose();
-    return leaf;
   }
 }

@@ -9,7 +9,8 @@ import { AutogradError, DisposedError } from '../core/errors.ts';
 import { type Shape, formatShape, numElements } from '../core/shape.ts';
 import type { Aval } from '../ir/aval.ts';
 import type { TensorData } from './data.ts';
-import type { Edge, GradientHook, GraphNode } from './graph-node.ts';
+import { type Edge, type GradientHook, type GraphNode, edgeOf } from './graph-node.ts';
+import { Lineage, type ViewStep } from './lineage.ts';
 import { register, unregister } from './scope.ts';
 
 /** A node of the autograd tape over tensors, and an edge between nodes. */
@@ -29,6 +30,13 @@ export class Tensor {
   #node: TapeNode | undefined;
   #outputIndex = 0;
   #requiresGrad = false;
+  #leaf: Tensor | undefined;
+  /** Shared with the tensor that this one views, and with its own views. */
+  #lineage: Lineage<Tensor> | undefined;
+  /** From the base of the lineage to this tensor; 'unrecorded' for a view made inside noGrad. */
+  #steps: readonly ViewStep[] | 'unrecorded' = [];
+  /** Generation of the lineage that `#node` is of. */
+  #generation = 0;
   #gradient: Tensor | undefined;
   /** Shared by every handle that stands for this leaf, so that a graph can accumulate into it. */
   readonly leafHooks: { gradient: Set<TensorHook>; accumulated: Set<PostAccumulateHook> } = {
@@ -87,12 +95,13 @@ export class Tensor {
   }
 
   get requiresGrad(): boolean {
+    this.#follow();
     return this.#requiresGrad;
   }
 
   /** Only leaves may be set; others follow from how they were computed. */
   set requiresGrad(value: boolean) {
-    if (this.#node && !value) {
+    if (this.node && !value) {
       throw new AutogradError(
         'requiresGrad: only leaf tensors can be set to false (got a tensor that was computed). Use detach().',
       );
@@ -103,18 +112,79 @@ export class Tensor {
       );
     }
     this.#requiresGrad = value;
+    if (this.#lineage && this.#steps.length === 0 && !this.#node) {
+      this.#lineage.setLeaf(edgeOf<Tensor>(this));
+    }
   }
 
   get isLeaf(): boolean {
-    return this.#node === undefined;
+    return this.node === undefined;
+  }
+
+  /** The leaf that this one's gradients belong to: itself, unless it stands for another. */
+  get leaf(): Tensor {
+    return this.#leaf ?? this;
+  }
+
+  /** Makes this handle stand for `leaf`, whose values it has: its gradients are the leaf's. */
+  standFor(leaf: Tensor): void {
+    this.#leaf = leaf;
+    this.#requiresGrad = true;
   }
 
   get node(): TapeNode | undefined {
+    this.#follow();
     return this.#node;
   }
 
   get outputIndex(): number {
+    this.#follow();
     return this.#outputIndex;
+  }
+
+  /** The lineage and how this tensor lies in it; undefined when it has no views and is none. */
+  get lineage():
+    | { readonly lineage: Lineage<Tensor>; readonly steps: readonly ViewStep[] }
+    | undefined {
+    const steps = this.#steps;
+    return this.#lineage && steps !== 'unrecorded' ? { lineage: this.#lineage, steps } : undefined;
+  }
+
+  /** Whether this is a view that was made inside noGrad: autograd does not know what it looks into. */
+  get isUnrecordedView(): boolean {
+    return this.#steps === 'unrecorded';
+  }
+
+  /**
+   * Makes `view`, which shares this tensor's memory and place in the graph, follow in-place changes of
+   * this tensor, and this tensor those of the view. `step` is the op that made it; undefined for a
+   * second handle of the same value.
+   */
+  addView(view: Tensor, step: ViewStep | undefined): void {
+    const steps = this.#steps;
+    if (steps === 'unrecorded') {
+      view.#steps = steps;
+      return;
+    }
+    this.#follow();
+    this.#lineage ??= new Lineage<Tensor>(this.aval, edgeOf<Tensor>(this));
+    view.#lineage = this.#lineage.join();
+    view.#steps = step ? [...steps, step] : steps;
+    view.#generation = view.#lineage.generation;
+  }
+
+  /** Marks a view that was made without recording. */
+  markUnrecorded(): void {
+    this.#steps = 'unrecorded';
+  }
+
+  /** Takes the present place of the lineage after an in-place change through another of its members. */
+  #follow(): void {
+    const lineage = this.#lineage;
+    if (!lineage || lineage.generation === this.#generation) return;
+    this.#generation = lineage.generation;
+    const place = lineage.place(this.#steps as readonly ViewStep[]);
+    if (place) this.attach(place.node, place.index);
   }
 
   /** Makes this handle output `index` of `node`; takes over one owner of the node. */
@@ -123,6 +193,7 @@ export class Tensor {
     this.#node = node;
     this.#outputIndex = index;
     this.#requiresGrad = true;
+    if (this.#lineage) this.#generation = this.#lineage.generation;
     old?.release();
   }
 
@@ -149,8 +220,10 @@ export class Tensor {
   /** A second handle with the same history. */
   alias(): Tensor {
     const twin = this.detach();
-    if (this.#node) twin.attach(this.#node.retain(), this.#outputIndex);
+    const { node } = this;
+    if (node) twin.attach(node.retain(), this.#outputIndex);
     else twin.#requiresGrad = this.#requiresGrad;
+    if (node) this.addView(twin, undefined);
     return twin;
   }
 
@@ -172,6 +245,9 @@ export class Tensor {
     unregister(this);
     data.release();
     node?.release();
+    const lineage = this.#lineage;
+    this.#lineage = undefined;
+    lineage?.leave();
   }
 
   [Symbol.dispose](): void {
@@ -187,52 +263,4 @@ export class Tensor {
   toString(): string {
     return `Tensor(${this.describe()}${this.#requiresGrad ? ', requiresGrad' : ''})`;
   }
-}
-
-/** Visits every tensor inside arrays and plain objects, in order. */
-export function forEachTensor(
-  structure: unknown,
-  visit: (tensor: Tensor) => void,
-  seen: Set<unknown> = new Set(),
-): void {
-  if (structure instanceof Tensor) {
-    visit(structure);
-    return;
-  }
-  if (structure === null || typeof structure !== 'object' || seen.has(structure)) return;
-  const plain =
-    Array.isArray(structure) ||
-    structure instanceof Map ||
-    structure instanceof Set ||
-    Object.getPrototypeOf(structure) === Object.prototype ||
-    Object.getPrototypeOf(structure) === null;
-  if (!plain) return;
-  seen.add(structure);
-  const parts =
-    structure instanceof Map || structure instanceof Set
-      ? structure.values()
-      : Object.values(structure);
-  for (const part of parts) forEachTensor(part, visit, seen);
-}
-
-/** A copy of a structure of arrays and plain objects with every tensor replaced. */
-export function mapTensors<T>(structure: T, replace: (tensor: Tensor) => Tensor): T {
-  if (structure instanceof Tensor) return replace(structure) as T;
-  if (Array.isArray(structure)) return structure.map((part) => mapTensors(part, replace)) as T;
-  if (structure instanceof Map) {
-    return new Map([...structure].map(([key, part]) => [key, mapTensors(part, replace)])) as T;
-  }
-  if (structure instanceof Set) {
-    return new Set([...structure].map((part) => mapTensors(part, replace))) as T;
-  }
-  if (
-    structure !== null &&
-    typeof structure === 'object' &&
-    (Object.getPrototypeOf(structure) === Object.prototype ||
-      Object.getPrototypeOf(structure) === null)
-  ) {
-    const entries = Object.entries(structure);
-    return Object.fromEntries(entries.map(([key, part]) => [key, mapTensors(part, replace)])) as T;
-  }
-  return structure;
 }

@@ -1,7 +1,8 @@
 /** The public scope functions. */
 
 import { closeScope, openScope } from './scope.ts';
-import { type Tensor, forEachTensor } from './tensor.ts';
+import { forEachTensor } from './structure.ts';
+import type { Tensor } from './tensor.ts';
 
 /**
  * Runs `body`; every tensor made inside is disposed at its end, except those in the returned value

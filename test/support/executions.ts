@@ -18,7 +18,7 @@ export const executions: readonly Execution[] = [
   {
     name: 'compiled',
     prepare: (step) => {
-      const compiled = compile(step);
+      const compiled = compile(step, { verify: true });
       return { run: compiled, dispose: () => compiled.dispose() };
     },
   },

@@ -6,7 +6,8 @@
 
 import { ArgumentError, ShapeError } from '../../core/errors.ts';
 import { formatShape } from '../../core/shape.ts';
-import { adoptInPlace, apply, attachBackward } from '../../tensor/apply.ts';
+import { apply, attachBackward } from '../../tensor/apply.ts';
+import { adoptInPlace } from '../adopt-in-place.ts';
 import { isGradEnabled, noGrad } from '../../tensor/context.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { scope } from '../../tensor/with-scope.ts';

@@ -3,7 +3,8 @@
 import { ShapeError, invariant } from '../../core/errors.ts';
 import { broadcastShapes, formatShape, sameShape } from '../../core/shape.ts';
 import type { Op } from '../../ir/op.ts';
-import { adoptInPlace, apply1 } from '../../tensor/apply.ts';
+import { apply1 } from '../../tensor/apply.ts';
+import { adoptInPlace } from '../adopt-in-place.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { add, mul } from '../arithmetic.ts';
 import { floats, present, routineOp } from '../define.ts';

@@ -3,7 +3,8 @@
 import { numElements } from '../../core/shape.ts';
 import { type Expr, e } from '../../ir/expr.ts';
 import type { Op } from '../../ir/op.ts';
-import { adoptInPlace, apply } from '../../tensor/apply.ts';
+import { apply } from '../../tensor/apply.ts';
+import { adoptInPlace } from '../adopt-in-place.ts';
 import { noGrad } from '../../tensor/context.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { arithmeticCost, defineOp, floats, present } from '../define.ts';

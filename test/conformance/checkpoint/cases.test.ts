@@ -1,0 +1,18 @@
+/** Every case of the catalogue that says something about this library, in both executions. */
+
+import { test } from 'node:test';
+import { checkLiveBytes } from '../../support/backend.ts';
+import { executions } from '../../support/executions.ts';
+import { catalogue } from './catalogue.ts';
+
+checkLiveBytes();
+
+for (const execution of executions) {
+  for (const entry of catalogue) {
+    const outcome = entry[execution.name];
+    if (outcome.kind === 'absent' || !outcome.check) continue;
+    const { check } = outcome;
+    test(`${entry.number} [${entry.torch}] ${execution.name}: ${entry.claim}`, () =>
+      check(execution));
+  }
+}

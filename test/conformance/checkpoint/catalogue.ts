@@ -1,0 +1,20 @@
+/** All cases, in the order of their numbers. */
+
+import type { ConformanceCase } from './case.ts';
+import { functionCases } from './cases/functions.ts';
+import { jointGraphCases } from './cases/joint-graphs.ts';
+import { nestedCases } from './cases/nested.ts';
+import { otherCases } from './cases/elsewhere.ts';
+import { plannedCases } from './cases/planned.ts';
+import { regionCases } from './cases/regions.ts';
+import { wrappingCases } from './cases/wrapping.ts';
+
+export const catalogue: readonly ConformanceCase[] = [
+  ...regionCases,
+  ...nestedCases,
+  ...functionCases,
+  ...jointGraphCases,
+  ...wrappingCases,
+  ...plannedCases,
+  ...otherCases,
+].sort((a, b) => a.number - b.number);

@@ -4,10 +4,11 @@
  * nothing themselves; the region's inputs are listed under the op `checkpoint`.
  */
 
+import { formatBytes } from '../core/bytes.ts';
 import type { DType } from '../core/dtype.ts';
 import { CompileError } from '../core/errors.ts';
 import { type Shape, formatShape } from '../core/shape.ts';
-import { type MemoryCategory, formatBytes, memoryCategories } from '../runtime/allocator.ts';
+import { type MemoryCategory, memoryCategories } from '../runtime/allocator.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
 import { type HeldValue, SavedTensor } from '../tensor/saved-tensor.ts';
 import type { TapeNode, Tensor } from '../tensor/tensor.ts';

@@ -9,7 +9,7 @@ import { clone } from '../ops/views.ts';
 import { alignment } from '../runtime/allocator.ts';
 import { noGrad } from '../tensor/context.ts';
 import { BufferData } from '../tensor/data.ts';
-import type { PostAccumulateHook, Tensor, TensorHook } from '../tensor/tensor.ts';
+import { type PostAccumulateHook, Tensor, type TensorHook } from '../tensor/tensor.ts';
 
 /** Adds `gradient` to `leaf.grad`, in place when it can, then runs post-accumulate hooks. */
 export function accumulate(leaf: Tensor, gradient: Tensor, createGraph: boolean): void {
@@ -38,6 +38,8 @@ function isDense(tensor: Tensor): boolean {
 /** A handle whose memory is dense and belongs to it alone, so that later gradients can be added in place. */
 function ownGradient(gradient: Tensor): Tensor {
   const { data } = gradient;
+  const copy = data.fork();
+  if (copy) return new Tensor(copy, gradient.shape, gradient.dtype);
   if (!(data instanceof BufferData)) return gradient.detach();
   const sole = data.storage.owners === 1 && isContiguous(gradient.shape, data.layout.strides);
   const whole = avalBytes(gradient.aval) > data.storage.bytes - alignment;
@@ -58,8 +60,12 @@ export function registerHook(tensor: Tensor, hook: TensorHook): () => void {
     );
   }
   if (!tensor.node) {
-    tensor.leafHooks.gradient.add(hook);
-    return () => tensor.leafHooks.gradient.delete(hook);
+    const { gradient, accumulated } = tensor.leafHooks;
+    tensor.leafHooks = { gradient: [...gradient, hook], accumulated };
+    return () => {
+      const hooks = tensor.leafHooks;
+      tensor.leafHooks = { ...hooks, gradient: without(hooks.gradient, hook) };
+    };
   }
   const { node, outputIndex } = tensor;
   const hooks = node.outputHooks.get(outputIndex) ?? new Set<TensorHook>();
@@ -83,8 +89,18 @@ export function registerPostAccumulateGradHook(
         'Use registerHook for computed tensors.',
     );
   }
-  tensor.leafHooks.accumulated.add(hook);
-  return () => tensor.leafHooks.accumulated.delete(hook);
+  const { gradient, accumulated } = tensor.leafHooks;
+  tensor.leafHooks = { gradient, accumulated: [...accumulated, hook] };
+  return () => {
+    const hooks = tensor.leafHooks;
+    tensor.leafHooks = { ...hooks, accumulated: without(hooks.accumulated, hook) };
+  };
+}
+
+/** `list` without the first `item` in it. */
+function without<T>(list: readonly T[], item: T): T[] {
+  const at = list.indexOf(item);
+  return list.filter((_, i) => i !== at);
 }
 
 /**

@@ -6,8 +6,8 @@
 
 import { ConfigError, nearest } from '../core/errors.ts';
 import {
-  type CheckpointMode,
   type CheckpointingSpec,
+  type CheckpointMode,
   type ResolvedSpec,
   resolveSpec,
 } from './apply-spec.ts';
@@ -164,7 +164,9 @@ function wrapSegments(
 
 function regionWrapper(name: string, options: CheckpointOptions): CallWrapper {
   const named = { ...options, name };
-  return (run, args) => checkpoint(run, args, named);
+  const wrapper: CallWrapper = (run, args) => checkpoint(run, args, named);
+  const plain = Object.values(named).every((value) => typeof value !== 'function');
+  return plain ? Object.assign(wrapper, { key: JSON.stringify(named) }) : wrapper;
 }
 
 function clearWrappers(model: CheckpointableModule): void {

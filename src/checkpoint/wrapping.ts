@@ -6,7 +6,16 @@
 import type { Tensor } from '../tensor/tensor.ts';
 
 /** Runs `run(...args)`, in whatever way the wrapper is for, and returns what it returns. */
-export type CallWrapper = <A extends readonly unknown[], R>(run: (...args: A) => R, args: A) => R;
+export interface CallWrapper {
+  <A extends readonly unknown[], R>(run: (...args: A) => R, args: A): R;
+  /** Wrappers with one key do the same: a step compiled under one is good for the other. */
+  readonly key?: string;
+}
+
+/** What a compiled step that ran under `wrapper` depends on. */
+export function wrapperImage(wrapper: CallWrapper | undefined): string | CallWrapper | undefined {
+  return wrapper?.key ?? wrapper;
+}
 
 export interface CheckpointableModule {
   callWrapper: CallWrapper | undefined;

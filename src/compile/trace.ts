@@ -4,20 +4,29 @@
  */
 
 import { callerLine } from '../checkpoint/op-log.ts';
-import { CompileError, invariant, definite } from '../core/errors.ts';
+import { CompileError, definite, invariant } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
 import { isContiguous } from '../core/shape.ts';
 import type { Aval } from '../ir/aval.ts';
 import { type Graph, GraphBuilder, type NodeMeta, type Value } from '../ir/graph.ts';
 import type { AnyOp, Params } from '../ir/op.ts';
-import { currentModule, currentName, currentPhase, currentRegions } from '../tensor/context.ts';
+import {
+  currentModule,
+  currentName,
+  currentPhase,
+  currentRegions,
+  isGradEnabled,
+} from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
 import type { Generator } from '../tensor/generator.ts';
+import { type HostState, withStateListener } from '../tensor/host-state.ts';
 import { type Mode, withMode } from '../tensor/mode.ts';
+import { currentHooks } from '../tensor/saved-tensor.ts';
 import type { Storage } from '../tensor/storage.ts';
 import { forEachTensor, mapTensors } from '../tensor/structure.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
+import { type Effect, type Guard, Journal } from './journal.ts';
 import { TracedData, type Viewed } from './traced-data.ts';
 import { changeViews, changesView } from './traced-views.ts';
 
@@ -31,7 +40,8 @@ export interface GeneratorInput {
 
 /** Memory outside the step that it reads or updates. */
 export interface CapturedState {
-  readonly storage: Storage;
+  /** Where it lies now: a gradient is looked up in its leaf, anything else stays where it was. */
+  readonly memory: () => Storage;
   readonly value: Value;
   /** Whether the step changes it. */
   readonly changed: boolean;
@@ -50,59 +60,154 @@ export interface Trace<R> {
   readonly states: readonly CapturedState[];
   readonly generators: readonly GeneratorInput[];
   readonly beforeRun: readonly (() => void)[];
+  /** What must hold for this trace to be good for another call with such arguments. */
+  readonly guards: readonly Guard[];
+  /** State of the host, other than gradients, that the step changes. */
+  readonly effects: readonly Effect[];
+  /** Leaves whose `.grad` is another tensor after the step, or none. */
+  readonly gradients: readonly LeftGradient[];
+}
+
+/** A gradient that a step makes or drops. */
+export interface LeftGradient {
+  /** A captured leaf, or the position of one among the tensors of the arguments. */
+  readonly leaf: Tensor | number;
+  /** Position of the new gradient in `graph.results`; undefined when the step drops it. */
+  readonly result: number | undefined;
+  readonly aval: Aval | undefined;
+  /** The old gradient may go before the run: nothing reads it. */
+  readonly early: boolean;
 }
 
 /**
- * Traces `step(...args)`. Distinct tensors in `args` become inputs in the order of distinctTensors.
- * Gradients that the step leaves in `.grad` of captured leaves and that did not exist before it are
- * dropped. Throws CompileError for what cannot be traced, and whatever the step throws.
+ * Traces `step(...args)`. The tensors that `inputTensors` finds become inputs. What the step does to
+ * state of the host (gradients of leaves, flags of modules) is noted and put back: a run does it. Throws
+ * CompileError for what cannot be traced, and whatever the step throws.
  */
 export function trace<A extends readonly unknown[], R>(step: (...args: A) => R, args: A): Trace<R> {
-  const mode = new TraceMode();
-  const tensors = distinctTensors(args);
+  const journal = new Journal();
+  journal.onRead(surroundings, gradMode);
+  journal.onRead(surroundings, savedHooks);
+  const mode = new TraceMode(journal);
+  const tensors = inputTensors(args);
   const argumentValues = tensors.map((tensor, i) => mode.builder.input(`arg${i}`, tensor.aval));
   const argumentData = argumentValues.map((value) => mode.wrap(value));
-  const body = (): { standIns: Map<Tensor, Tensor>; values: Value[]; result: R } => {
-    const inputs = new Map<Tensor, Tensor>();
-    tensors.forEach((tensor, i) => {
-      const input = new Tensor(definite(argumentData[i]), tensor.shape, tensor.dtype);
-      input.requiresGrad = tensor.requiresGrad;
-      inputs.set(tensor, input);
-    });
-    try {
-      const returned = step(...(mapTensors(args, (tensor) => definite(inputs.get(tensor))) as A));
-      refusePromise(returned);
-      const standIns = new Map<Tensor, Tensor>();
-      const values: Value[] = [];
-      for (const tensor of distinctTensors(returned)) {
-        const value = mode.valueOf(tensor);
-        values.push(value);
-        standIns.set(tensor, new Tensor(mode.wrap(value), tensor.shape, tensor.dtype, false));
-      }
-      const result = mapTensors(returned, (tensor) => definite(standIns.get(tensor)));
-      return { standIns, values, result };
-    } finally {
-      mode.dropGradients();
+  const body = (): Traced<R> => {
+    const inputs = withStateListener(undefined, () => standInsFor(tensors, argumentData));
+    const before = tensors.map((tensor) => inputs.get(tensor)?.grad);
+    const returned = step(...(mapTensors(args, (tensor) => definite(inputs.get(tensor))) as A));
+    refusePromise(returned);
+    const standIns = new Map<Tensor, Tensor>();
+    const values: Value[] = [];
+    for (const tensor of distinctTensors(returned)) {
+      const value = mode.valueOf(tensor);
+      values.push(value);
+      standIns.set(tensor, new Tensor(mode.wrap(value), tensor.shape, tensor.dtype, false));
     }
+    const result = mapTensors(returned, (tensor) => definite(standIns.get(tensor)));
+    const effects = journal.effects();
+    const left: { leaf: Tensor | number; gradient: Tensor | undefined; early: boolean }[] = [];
+    for (const { gradient, early } of effects) {
+      if (gradient) left.push({ leaf: gradient.leaf, gradient: gradient.value, early });
+    }
+    tensors.forEach((tensor, i) => {
+      const gradient = inputs.get(tensor)?.grad;
+      if (gradient !== before[i]) left.push({ leaf: i, gradient, early: false });
+    });
+    const made = left.map(({ gradient }) => gradient && mode.valueOf(gradient));
+    return { standIns, values, result, left, made, effects };
   };
-  const { standIns, values, result } = withMode(
-    () => mode,
-    () => scope(body),
-  );
+  let traced: Traced<R>;
+  try {
+    traced = withStateListener(journal, () =>
+      withMode(
+        () => mode,
+        () => scope(body),
+      ),
+    );
+  } finally {
+    journal.restore();
+  }
   const changedArguments = argumentValues.flatMap((value, i) =>
     argumentData[i]?.value === value ? [] : [i],
   );
-  const lastValues = changedArguments.map((i) => definite(argumentData[i]).value);
+  const results = [
+    ...traced.values,
+    ...changedArguments.map((i) => definite(argumentData[i]).value),
+  ];
+  const gradients = traced.left.map(({ leaf, early }, i): LeftGradient => {
+    const value = traced.made[i];
+    const result = value ? results.push(value) - 1 : undefined;
+    return { leaf, early, result, aval: value?.aval };
+  });
   return {
-    graph: mode.builder.build([...values, ...lastValues], mode.updates()),
-    result,
-    resultTensors: [...standIns.values()],
+    graph: mode.builder.build(results, mode.updates()),
+    result: traced.result,
+    resultTensors: [...traced.standIns.values()],
     argumentValues,
     changedArguments,
     states: mode.states,
     generators: mode.generators,
     beforeRun: mode.beforeRun,
+    guards: [...journal.guards(), ...mode.memoryGuards()],
+    effects: traced.effects.filter(({ gradient }) => !gradient),
+    gradients,
   };
+}
+
+interface Traced<R> {
+  readonly standIns: Map<Tensor, Tensor>;
+  readonly values: Value[];
+  readonly result: R;
+  readonly left: readonly {
+    readonly leaf: Tensor | number;
+    readonly gradient: Tensor | undefined;
+    readonly early: boolean;
+  }[];
+  /** The values of the gradients in `left`. */
+  readonly made: readonly (Value | undefined)[];
+  readonly effects: readonly Effect[];
+}
+
+const surroundings = {};
+
+const gradMode: HostState<object, boolean> = {
+  describe: () => 'gradient mode',
+  get: () => isGradEnabled(),
+  show: (image) => (image ? 'on' : 'off'),
+};
+
+const savedHooks: HostState<object, unknown> = {
+  describe: () => 'the saved-tensor hooks around the call',
+  get: () => currentHooks(),
+  show: (image) => (image === undefined ? 'absent' : 'others'),
+};
+
+/**
+ * What a step gets from its arguments: every distinct tensor in order of first appearance, then the
+ * gradients of those that have one.
+ */
+export function inputTensors(args: readonly unknown[]): Tensor[] {
+  const tensors = distinctTensors(args);
+  return [...new Set([...tensors, ...tensors.flatMap((tensor) => tensor.grad ?? [])])];
+}
+
+function standInsFor(
+  tensors: readonly Tensor[],
+  data: readonly TracedData[],
+): ReadonlyMap<Tensor, Tensor> {
+  const inputs = new Map<Tensor, Tensor>();
+  tensors.forEach((tensor, i) => {
+    const input = new Tensor(definite(data[i]), tensor.shape, tensor.dtype);
+    input.requiresGrad = tensor.requiresGrad;
+    input.leafHooks = tensor.leafHooks;
+    inputs.set(tensor, input);
+  });
+  for (const [tensor, input] of inputs) {
+    const gradient = tensor.grad && inputs.get(tensor.grad);
+    if (gradient) input.grad = gradient.detach();
+  }
+  return inputs;
 }
 
 /** Every tensor inside arrays and plain objects once, in order of first appearance. */
@@ -123,6 +228,8 @@ function refusePromise(returned: unknown): void {
 
 interface StateEntry {
   readonly storage: Storage;
+  /** Set when the memory is the gradient of this leaf, which may lie elsewhere in the next run. */
+  readonly leaf: Tensor | undefined;
   readonly value: Value;
   current: Value;
 }
@@ -133,13 +240,26 @@ export class TraceMode implements Mode {
   readonly beforeRun: (() => void)[] = [];
   readonly #states = new Map<Storage, StateEntry>();
   readonly #generators = new Map<Generator, GeneratorInput>();
-  readonly #leaves = new Set<Tensor>();
+  readonly #journal: Journal;
+
+  constructor(journal: Journal) {
+    this.#journal = journal;
+  }
 
   get states(): CapturedState[] {
-    return [...this.#states.values()].map(({ storage, value, current }) => ({
-      storage,
+    return [...this.#states.values()].map(({ storage, leaf, value, current }) => ({
+      memory: leaf ? () => gradientMemory(leaf) ?? storage : () => storage,
       value,
       changed: current !== value,
+    }));
+  }
+
+  /** That captured memory is still there, and gradients lie so that a run can use them. */
+  memoryGuards(): Guard[] {
+    return [...this.#states.values()].map(({ storage, leaf, value }) => ({
+      holds: leaf ? () => gradientMemory(leaf) !== undefined : () => storage.owners > 0,
+      explain: () => `the memory of captured '${value.node.label}' was replaced`,
+      forever: leaf === undefined,
     }));
   }
 
@@ -212,15 +332,13 @@ export class TraceMode implements Mode {
     const { data } = tensor;
     if (data instanceof TracedData) return data.value;
     invariant(data instanceof BufferData, () => 'unknown kind of tensor data');
-    if (tensor.isLeaf && tensor.requiresGrad) this.#leaves.add(tensor);
-    return this.#capture(tensor, data).current;
-  }
-
-  /** Gradients made in the trace hold no memory after it: they must not stay on the parameters. */
-  dropGradients(): void {
-    for (const leaf of this.#leaves) {
-      if (!leaf.disposed && leaf.grad?.data instanceof TracedData) leaf.grad = undefined;
+    if (tensor.node && isGradEnabled()) {
+      throw new CompileError(
+        `compile: the step uses a tensor that was computed outside it with gradients (got ${tensor.describe()}, from ${tensor.node.name}). ` +
+          'Compute it inside the step, or use its detach().',
+      );
     }
+    return this.#capture(tensor, data).current;
   }
 
   #capture(tensor: Tensor, data: BufferData): StateEntry {
@@ -245,7 +363,8 @@ export class TraceMode implements Mode {
     }
     const label = tensor.label ?? `state${this.#states.size}`;
     const value = this.builder.input(label, tensor.aval, 'state');
-    const entry: StateEntry = { storage: data.storage, value, current: value };
+    const leaf = this.#journal.leafOfGradient(data.storage);
+    const entry: StateEntry = { storage: data.storage, leaf, value, current: value };
     this.#states.set(data.storage, entry);
     return entry;
   }
@@ -292,4 +411,14 @@ export class TraceMode implements Mode {
     const meta = { phase: currentPhase(), module: currentModule(), regions: [...currentRegions()] };
     return name === undefined ? meta : { ...meta, name };
   }
+}
+
+/** Memory of a leaf's gradient; undefined where there is none, or one that is not whole and dense. */
+function gradientMemory(leaf: Tensor): Storage | undefined {
+  const gradient = leaf.grad;
+  if (!gradient || gradient.disposed) return undefined;
+  const { data, shape } = gradient;
+  if (!(data instanceof BufferData)) return undefined;
+  const { offset, strides } = data.layout;
+  return offset === 0 && isContiguous(shape, strides) ? data.storage : undefined;
 }

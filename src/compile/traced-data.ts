@@ -67,4 +67,8 @@ export class TracedData implements TensorData {
   }
 
   release(): void {}
+
+  fork(): TracedData {
+    return new TracedData({ value: this.value, version: 0 });
+  }
 }

@@ -11,6 +11,7 @@ import { copyInPlace } from '../ops/in-place.ts';
 import { narrow } from '../ops/slice.ts';
 import { noGrad } from '../tensor/context.ts';
 import { fromHost } from '../tensor/factory.ts';
+import { type HostState, noteRead, noteWrite } from '../tensor/host-state.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { writeTensor } from '../tensor/write.ts';
@@ -30,14 +31,19 @@ export interface LayerCache {
   readonly values: Tensor;
 }
 
+/** The tokens of the present forward: positions [start, length). */
+interface Present {
+  readonly start: number;
+  readonly length: number;
+}
+
 export class KvCache {
   readonly maxLength: number;
   readonly batch: number;
   readonly layers: readonly LayerCache[];
   /** int32 [1]: tokens in the cache, those of the present forward included. */
   readonly kvLength: Tensor;
-  #length = 0;
-  #start = 0;
+  #present: Present = { start: 0, length: 0 };
 
   constructor(options: KvCacheOptions) {
     const { layers, batch, maxLength, numKvHeads, headDim, dtype = 'float32' } = options;
@@ -50,32 +56,33 @@ export class KvCache {
 
   /** Tokens in the cache. */
   get length(): number {
-    return this.#length;
+    noteRead(this, KvCache.presentState);
+    return this.#present.length;
   }
 
   /** Position of the first token of the present forward. */
   get start(): number {
-    return this.#start;
+    noteRead(this, KvCache.presentState);
+    return this.#present.start;
   }
 
   /** Makes room for `count` tokens that the coming forward writes. Throws ArgumentError when full. */
   append(count: number): void {
-    if (this.#length + count > this.maxLength) {
+    const start = this.length;
+    if (start + count > this.maxLength) {
       throw new ArgumentError(
-        `KvCache: ${count} more tokens do not fit (got ${this.#length} of ${this.maxLength} used). ` +
+        `KvCache: ${count} more tokens do not fit (got ${start} of ${this.maxLength} used). ` +
           'Make the cache longer, or reset it.',
-        { length: this.#length, count, maxLength: this.maxLength },
+        { length: start, count, maxLength: this.maxLength },
       );
     }
-    this.#start = this.#length;
-    this.#length += count;
-    writeTensor(this.kvLength, hostTensor([this.#length], [1], 'int32'));
+    this.#setPresent({ start, length: start + count });
+    writeTensor(this.kvLength, hostTensor([start + count], [1], 'int32'));
   }
 
   /** Forgets all tokens. */
   reset(): void {
-    this.#length = 0;
-    this.#start = 0;
+    this.#setPresent({ start: 0, length: 0 });
   }
 
   /** Stores keys and values [batch, T, numKvHeads, headDim] of the present tokens; returns the layer's whole part. */
@@ -90,13 +97,29 @@ export class KvCache {
     }
     noGrad(() =>
       scope(() => {
-        const count = this.#length - this.#start;
-        copyInPlace(narrow(own.keys, 1, this.#start, count), keys);
-        copyInPlace(narrow(own.values, 1, this.#start, count), values);
+        const { start } = this;
+        const count = this.length - start;
+        copyInPlace(narrow(own.keys, 1, start, count), keys);
+        copyInPlace(narrow(own.values, 1, start, count), values);
       }),
     );
     return own;
   }
+
+  #setPresent(present: Present): void {
+    noteWrite(this, KvCache.presentState);
+    this.#present = present;
+  }
+
+  static readonly presentState: HostState<KvCache, Present> = {
+    describe: () => 'the number of tokens in the KV cache',
+    get: (cache) => cache.#present,
+    set: (cache, value) => {
+      cache.#present = value;
+    },
+    image: ({ start, length }) => `${start} to ${length}`,
+    sameImage: ({ start, length }, image) => `${start} to ${length}` === image,
+  };
 
   dispose(): void {
     for (const { keys, values } of this.layers) {

@@ -3,7 +3,8 @@
  * layers; the hidden state then passes from region to region.
  */
 
-import type { StackRegion } from '../checkpoint/wrapping.ts';
+import { type StackRegion, wrapperImage } from '../checkpoint/wrapping.ts';
+import { type HostState, noteRead, noteWrite } from '../tensor/host-state.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { type AnyModule, Module } from './module.ts';
 
@@ -13,12 +14,22 @@ export class LayerStack<E extends readonly unknown[] = []> extends Module<
   Tensor
 > {
   readonly layers: readonly Module<[x: Tensor, ...extra: E], Tensor>[];
-  /** Set by checkpointing: runs of layers that are one region each; undefined for none. */
-  regions: readonly StackRegion[] | undefined;
+  #regions: readonly StackRegion[] | undefined;
 
   constructor(layers: Iterable<Module<[x: Tensor, ...extra: E], Tensor>>) {
     super();
     this.layers = [...layers];
+  }
+
+  /** Set by checkpointing: runs of layers that are one region each; undefined for none. */
+  get regions(): readonly StackRegion[] | undefined {
+    noteRead(this, LayerStack.regionsState);
+    return this.#regions;
+  }
+
+  set regions(value: readonly StackRegion[] | undefined) {
+    noteWrite(this, LayerStack.regionsState);
+    this.#regions = value;
   }
 
   override *children(): Generator<[string, AnyModule]> {
@@ -46,6 +57,26 @@ export class LayerStack<E extends readonly unknown[] = []> extends Module<
     }
     return hidden;
   }
+
+  static readonly regionsState: HostState<LayerStack<never>, readonly StackRegion[] | undefined> = {
+    describe: (stack) => `regions of ${stack.describe()}`,
+    get: (stack) => stack.#regions,
+    set: (stack, value) => {
+      stack.#regions = value;
+    },
+    image: regionsImage,
+    sameImage: (value, image) => {
+      const now = regionsImage(value);
+      const known = image as typeof now;
+      return now.length === known.length && now.every((part, i) => part === known[i]);
+    },
+    show: (image) => `${(image as readonly unknown[]).length / 3} regions`,
+  };
+}
+
+/** Bounds and wrapper of each region. */
+function regionsImage(regions: readonly StackRegion[] | undefined): readonly unknown[] {
+  return (regions ?? []).flatMap(({ from, to, wrapper }) => [from, to, wrapperImage(wrapper)]);
 }
 
 function whole(count: number): { from: number; to: number; wrapper?: undefined } {

@@ -8,13 +8,14 @@
  * not return is released. Checkpointing wraps calls, never modules, so names do not depend on it.
  */
 
-import type { CallWrapper } from '../checkpoint/wrapping.ts';
+import { type CallWrapper, wrapperImage } from '../checkpoint/wrapping.ts';
 import type { DType } from '../core/dtype.ts';
 import { isFloat } from '../core/dtype.ts';
 import { ArgumentError } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
 import { cast } from '../ops/broadcast.ts';
 import { currentModule, noGrad, withModule } from '../tensor/context.ts';
+import { type HostState, noteRead, noteWrite } from '../tensor/host-state.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { buffer, parameter, roleOf } from './parameter.ts';
@@ -27,10 +28,8 @@ export type AnyModule = Module<never, unknown>;
 let root: AnyModule | undefined;
 
 export abstract class Module<A extends readonly unknown[], R> {
-  /** Whether dropout and the like are active; set with train() and eval(). */
-  training = true;
-  /** Set by checkpointing: how a call runs `forward`. */
-  callWrapper: CallWrapper | undefined;
+  #training = true;
+  #callWrapper: CallWrapper | undefined;
   #path: string | undefined;
   readonly #forward = (...args: A): R => this.forward(...args);
 
@@ -41,16 +40,37 @@ export abstract class Module<A extends readonly unknown[], R> {
   call(...args: A): R {
     const path = this.#path ?? this.#locate();
     const outer = root;
+    const wrapper = this.callWrapper;
     root ??= this;
     try {
       return withModule(path, () =>
-        scope(() =>
-          this.callWrapper ? this.callWrapper(this.#forward, args) : this.forward(...args),
-        ),
+        scope(() => (wrapper ? wrapper(this.#forward, args) : this.forward(...args))),
       );
     } finally {
       root = outer;
     }
+  }
+
+  /** Whether dropout and the like are active; set with train() and eval(). */
+  get training(): boolean {
+    noteRead(this, Module.trainingState);
+    return this.#training;
+  }
+
+  set training(value: boolean) {
+    noteWrite(this, Module.trainingState);
+    this.#training = value;
+  }
+
+  /** Set by checkpointing: how a call runs `forward`. */
+  get callWrapper(): CallWrapper | undefined {
+    noteRead(this, Module.callWrapperState);
+    return this.#callWrapper;
+  }
+
+  set callWrapper(value: CallWrapper | undefined) {
+    noteWrite(this, Module.callWrapperState);
+    this.#callWrapper = value;
   }
 
   /** Dotted path from the root whose names were last assigned; undefined before that. */
@@ -196,6 +216,30 @@ export abstract class Module<A extends readonly unknown[], R> {
 
   /** Frees what the module keeps besides parameters and buffers. */
   protected onDispose(): void {}
+
+  static readonly trainingState: HostState<AnyModule, boolean> = {
+    describe: (module) => `training of ${module.describe()}`,
+    get: (module) => module.#training,
+    set: (module, value) => {
+      module.#training = value;
+    },
+  };
+
+  static readonly callWrapperState: HostState<AnyModule, CallWrapper | undefined> = {
+    describe: (module) => `call wrapper of ${module.describe()}`,
+    get: (module) => module.#callWrapper,
+    set: (module, value) => {
+      module.#callWrapper = value;
+    },
+    image: wrapperImage,
+    sameImage: (value, image) => wrapperImage(value) === image,
+    show: (image) => (image === undefined ? 'absent' : 'another'),
+  };
+
+  /** Path, or the class for a module without one; for messages. */
+  describe(): string {
+    return this.#path || this.constructor.name;
+  }
 
   /** First call of a module that has no path yet: names are given from the outermost module being called. */
   #locate(): string {

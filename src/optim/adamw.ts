@@ -38,6 +38,10 @@ export class AdamW extends Optimizer<AdamWSettings> {
     }
   }
 
+  protected override variant(): string {
+    return 'adamw';
+  }
+
   protected override scalarsOf(settings: AdamWSettings, step: number): readonly number[] {
     const { lr, betas, eps, weightDecay } = settings;
     // Rounded as the kernel reads them, so that corrections and averages belong to the same decay.

@@ -15,6 +15,7 @@ import { eagerMode } from '../tensor/backend.ts';
 import { noGrad, withPhase } from '../tensor/context.ts';
 import { BufferData } from '../tensor/data.ts';
 import { fromHost, tensor } from '../tensor/factory.ts';
+import { type HostState, noteRead } from '../tensor/host-state.ts';
 import { currentMode, withMode } from '../tensor/mode.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
@@ -100,11 +101,14 @@ export abstract class Optimizer<H extends { lr: number }> {
 
   /** Removes the gradients; with setToNone: false fills them with zeros. */
   zeroGrad(options: { readonly setToNone?: boolean } = {}): void {
+    const drop = options.setToNone ?? true;
     for (const { tensor } of this.#all()) {
+      if (drop) {
+        tensor.grad = undefined;
+        continue;
+      }
       const { grad } = tensor;
-      if (!grad) continue;
-      if (options.setToNone ?? true) tensor.grad = undefined;
-      else noGrad(() => scope(() => zeroInPlace(grad)));
+      if (grad) noGrad(() => scope(() => zeroInPlace(grad)));
     }
   }
 
@@ -173,6 +177,9 @@ export abstract class Optimizer<H extends { lr: number }> {
   /** Throws ConfigError for settings out of range. */
   protected abstract check(settings: H): void;
 
+  /** Names the choice of kernels that `settings` make: a compiled step is traced again when it changes. */
+  protected abstract variant(settings: H): string;
+
   /** What the kernels of one update read, for parameters at their `step`-th update (from 1). */
   protected abstract scalarsOf(settings: H, step: number): readonly number[];
 
@@ -201,6 +208,8 @@ export abstract class Optimizer<H extends { lr: number }> {
     let used = 0;
     for (const { params, settings } of this.groups) {
       const ready = params.filter(({ tensor }) => tensor.grad && tensor.requiresGrad);
+      const counts = (): number[] => ready.map(({ tensor }) => this.#stateOf(tensor).steps);
+      noteRead({ variant: () => this.variant(settings), counts }, updateShape);
       const bySteps = Map.groupBy(ready, ({ tensor }) => this.#stateOf(tensor).steps);
       for (const members of bySteps.values()) {
         const scalars = this.#scalarsTensor(used++, settings);
@@ -259,6 +268,22 @@ export abstract class Optimizer<H extends { lr: number }> {
     );
   }
 }
+
+/**
+ * What a trace of an update depends on: the kernels, and which parameters have been updated equally often
+ * and so share their scalars.
+ */
+const updateShape: HostState<
+  { readonly variant: () => string; readonly counts: () => readonly number[] },
+  string
+> = {
+  describe: () => 'what the optimizer does',
+  get: ({ variant, counts }) => {
+    const steps = counts();
+    const distinct = [...new Set(steps)];
+    return `${variant()} ${distinct.length < 2 ? 0 : steps.map((count) => distinct.indexOf(count))}`;
+  },
+};
 
 /** `scalars` with its last entry, the factor for gradients, multiplied by `factor`. */
 function withFactor(scalars: Tensor, factor: Tensor): Tensor {

@@ -47,6 +47,10 @@ export class Sgd extends Optimizer<SgdSettings> {
     }
   }
 
+  protected override variant({ momentum, nesterov }: SgdSettings): string {
+    return momentum === 0 ? 'plain' : nesterov ? 'nesterov' : 'momentum';
+  }
+
   protected override scalarsOf(settings: SgdSettings, step: number): readonly number[] {
     const { lr, momentum, dampening, weightDecay } = settings;
     // The momentum starts as the first gradient, undamped.

@@ -14,6 +14,8 @@ export interface TensorData {
   /** Another owner of the same data. */
   retain(): TensorData;
   release(): void;
+  /** Other memory with the same contents, where that costs nothing: in a trace. Else undefined. */
+  fork(): TensorData | undefined;
   /** Identity of the shared memory: equal for all views of one storage. */
   readonly root: object;
 }
@@ -43,6 +45,10 @@ export class BufferData implements TensorData {
 
   release(): void {
     this.storage.release();
+  }
+
+  fork(): undefined {
+    return undefined;
   }
 
   get root(): object {

@@ -6,10 +6,11 @@
 
 import type { DType } from '../core/dtype.ts';
 import { AutogradError, DisposedError } from '../core/errors.ts';
-import { type Shape, formatShape, numElements } from '../core/shape.ts';
-import type { Aval } from '../ir/aval.ts';
+import { formatShape, numElements, type Shape, sameShape } from '../core/shape.ts';
+import { type Aval, formatAval } from '../ir/aval.ts';
 import type { TensorData } from './data.ts';
-import { type Edge, type GradientHook, type GraphNode, edgeOf } from './graph-node.ts';
+import { type Edge, edgeOf, type GradientHook, type GraphNode } from './graph-node.ts';
+import { type HostState, isKept, noteRead, noteWrite } from './host-state.ts';
 import { Lineage, type ViewStep } from './lineage.ts';
 import { register, unregister } from './scope.ts';
 
@@ -18,6 +19,14 @@ export type TapeNode = GraphNode<Tensor>;
 export type TapeEdge = Edge<Tensor>;
 export type TensorHook = GradientHook<Tensor>;
 export type PostAccumulateHook = (parameter: Tensor) => void;
+
+/** Hooks of a leaf, in the order in which they were registered; replaced whole, never changed. */
+export interface LeafHooks {
+  readonly gradient: readonly TensorHook[];
+  readonly accumulated: readonly PostAccumulateHook[];
+}
+
+const noHooks: LeafHooks = { gradient: [], accumulated: [] };
 
 /** Methods are declared by ops/methods.ts through interface merging. */
 export interface Tensor extends Disposable {}
@@ -38,11 +47,7 @@ export class Tensor {
   /** Generation of the lineage that `#node` is of. */
   #generation = 0;
   #gradient: Tensor | undefined;
-  /** Shared by every handle that stands for this leaf, so that a graph can accumulate into it. */
-  readonly leafHooks: { gradient: Set<TensorHook>; accumulated: Set<PostAccumulateHook> } = {
-    gradient: new Set(),
-    accumulated: new Set(),
-  };
+  #leafHooks: LeafHooks = noHooks;
   /** checkpointName mark or parameter name, for reports. */
   label: string | undefined;
 
@@ -83,19 +88,13 @@ export class Tensor {
     return this.#data;
   }
 
-  /** Swaps the data in place (optimizer steps, loading); both sides must have one shape and dtype. */
-  replaceData(data: TensorData): void {
-    const old = this.#data;
-    this.#data = data;
-    old?.release();
-  }
-
   get version(): number {
     return this.data.version;
   }
 
   get requiresGrad(): boolean {
     this.#follow();
+    if (this.#isOutside) noteRead(this, Tensor.requiresGradState);
     return this.#requiresGrad;
   }
 
@@ -111,6 +110,7 @@ export class Tensor {
         `requiresGrad: only floating point tensors have gradients (got ${this.dtype}). Cast to float32 first.`,
       );
     }
+    if (this.#isOutside) noteWrite(this, Tensor.requiresGradState);
     this.#requiresGrad = value;
     if (this.#lineage && this.#steps.length === 0 && !this.#node) {
       this.#lineage.setLeaf(edgeOf<Tensor>(this));
@@ -199,15 +199,27 @@ export class Tensor {
 
   /** Accumulated gradient of a leaf (or of any tensor after retainGrad). */
   get grad(): Tensor | undefined {
+    if (this.#isOutside) noteRead(this, Tensor.gradState);
     return this.#gradient;
   }
 
   /** Takes over the handle `value`; the old gradient is disposed. */
   set grad(value: Tensor | undefined) {
+    if (this.#isOutside) noteWrite(this, Tensor.gradState);
     if (value === this.#gradient) return;
-    this.#gradient?.dispose();
+    if (!isKept(this.#gradient)) this.#gradient?.dispose();
     if (value) unregister(value);
     this.#gradient = value;
+  }
+
+  get leafHooks(): LeafHooks {
+    if (this.#isOutside) noteRead(this, Tensor.leafHooksState);
+    return this.#leafHooks;
+  }
+
+  set leafHooks(hooks: LeafHooks) {
+    if (this.#isOutside) noteWrite(this, Tensor.leafHooksState);
+    this.#leafHooks = hooks;
   }
 
   /** A second handle of the same data without history: shares memory and version (torch.Tensor.detach). */
@@ -222,7 +234,7 @@ export class Tensor {
     const twin = this.detach();
     const { node } = this;
     if (node) twin.attach(node.retain(), this.#outputIndex);
-    else twin.#requiresGrad = this.#requiresGrad;
+    else twin.#requiresGrad = this.requiresGrad;
     if (node) this.addView(twin, undefined);
     return twin;
   }
@@ -254,6 +266,57 @@ export class Tensor {
     this.dispose();
   }
 
+  /** A leaf in memory exists outside the step that is being traced, if one is. */
+  get #isOutside(): boolean {
+    return this.#node === undefined && this.#data?.kind === 'buffer';
+  }
+
+  static readonly requiresGradState: HostState<Tensor, boolean> = {
+    describe: (tensor) => `requiresGrad of ${tensor.describe()}`,
+    get: (tensor) => tensor.#requiresGrad,
+    set: (tensor, value) => {
+      tensor.#requiresGrad = value;
+    },
+  };
+
+  /** A trace depends on whether there is a gradient and of what kind, not on which one it is. */
+  static readonly gradState: HostState<Tensor, Tensor | undefined> = {
+    describe: (tensor) => `grad of ${tensor.describe()}`,
+    get: (tensor) => tensor.#gradient,
+    set: (tensor, value) => {
+      tensor.grad = value;
+    },
+    image: (gradient) => gradient && { ...gradient.aval, requiresGrad: gradient.#requiresGrad },
+    sameImage: (gradient, image) => {
+      const known = image as (Aval & { requiresGrad: boolean }) | undefined;
+      if (!gradient || !known) return gradient === known;
+      return (
+        gradient.dtype === known.dtype &&
+        gradient.#requiresGrad === known.requiresGrad &&
+        sameShape(gradient.shape, known.shape)
+      );
+    },
+    show: (image) => (image ? formatAval(image as Aval) : 'absent'),
+  };
+
+  static readonly leafHooksState: HostState<Tensor, LeafHooks> = {
+    describe: (tensor) => `the hooks of ${tensor.describe()}`,
+    get: (tensor) => tensor.#leafHooks,
+    set: (tensor, value) => {
+      tensor.#leafHooks = value;
+    },
+    sameImage: (hooks, image) => {
+      const known = image as LeafHooks;
+      return (
+        sameItems(hooks.gradient, known.gradient) && sameItems(hooks.accumulated, known.accumulated)
+      );
+    },
+    show: (image) => {
+      const { gradient, accumulated } = image as LeafHooks;
+      return `${gradient.length + accumulated.length} hooks`;
+    },
+  };
+
   /** Short text for errors: dtype, shape and label. */
   describe(): string {
     const name = this.label === undefined ? '' : ` '${this.label}'`;
@@ -263,4 +326,8 @@ export class Tensor {
   toString(): string {
     return `Tensor(${this.describe()}${this.#requiresGrad ? ', requiresGrad' : ''})`;
   }
+}
+
+function sameItems(a: readonly unknown[], b: readonly unknown[]): boolean {
+  return a.length === b.length && a.every((item, i) => item === b[i]);
 }

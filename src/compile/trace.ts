@@ -10,7 +10,13 @@ import { isContiguous } from '../core/shape.ts';
 import type { Aval } from '../ir/aval.ts';
 import { type Graph, GraphBuilder, type NodeMeta, type Value } from '../ir/graph.ts';
 import type { AnyOp, Params } from '../ir/op.ts';
-import { currentModule, currentName, currentPhase, currentRegions } from '../tensor/context.ts';
+import {
+  currentModule,
+  currentName,
+  currentPhase,
+  currentPolicy,
+  currentRegions,
+} from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
 import type { Generator } from '../tensor/generator.ts';
 import { type Mode, withMode } from '../tensor/mode.ts';
@@ -289,7 +295,13 @@ export class TraceMode implements Mode {
 
   #meta(): NodeMeta {
     const name = currentName();
-    const meta = { phase: currentPhase(), module: currentModule(), regions: [...currentRegions()] };
-    return name === undefined ? meta : { ...meta, name };
+    const policy = currentPolicy();
+    return {
+      phase: currentPhase(),
+      module: currentModule(),
+      regions: [...currentRegions()],
+      ...(name !== undefined && { name }),
+      ...(policy !== undefined && { policy }),
+    };
   }
 }

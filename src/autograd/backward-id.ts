@@ -8,6 +8,8 @@ import { AutogradError } from '../core/errors.ts';
 /** One backward, or one group of them. */
 export interface BackwardPass {
   readonly group: boolean;
+  /** Whether what is read may be read again by a later backward. */
+  readonly retains: boolean;
   /** Run when the pass is over. */
   readonly atEnd: Set<() => void>;
 }
@@ -16,8 +18,8 @@ const running: BackwardPass[] = [];
 let group: BackwardPass | undefined;
 
 /** Starts a backward; the returned function ends it. */
-export function beginBackward(): () => void {
-  const pass: BackwardPass = { group: false, atEnd: new Set() };
+export function beginBackward(retains: boolean): () => void {
+  const pass: BackwardPass = { group: false, retains, atEnd: new Set() };
   running.push(pass);
   return () => {
     running.splice(running.lastIndexOf(pass), 1);
@@ -40,7 +42,7 @@ export function recomputeGroup<T>(body: () => T): T {
       'recomputeGroup: groups cannot be nested (got an open one). Use one group.',
     );
   }
-  const pass: BackwardPass = { group: true, atEnd: new Set() };
+  const pass: BackwardPass = { group: true, retains: true, atEnd: new Set() };
   group = pass;
   try {
     return body();

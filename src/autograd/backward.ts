@@ -89,7 +89,7 @@ function run(
   const createGraph = options.createGraph ?? false;
   const retain = options.retainGraph ?? createGraph;
   const given = asList<Tensor | undefined>(cotangents ?? []);
-  const finish = beginBackward();
+  const finish = beginBackward(retain);
   try {
     withPhase('backward', () =>
       setGradEnabled(createGraph, () => {

@@ -6,8 +6,10 @@
 
 import { ConfigError, nearest } from '../core/errors.ts';
 import type { CheckpointOptions, DeterminismCheck } from './options.ts';
+import type { AnyPolicy } from './selective/region-policy.ts';
+import { type SelectiveSpec, selectivePolicy } from './selective/spec.ts';
 
-export type CheckpointMode = 'none' | 'full' | 'every' | 'segments';
+export type CheckpointMode = 'none' | 'full' | 'every' | 'segments' | 'selective';
 
 /** Layer n, counted from 1 over all stacks of one call, is a region when n mod k is offset. */
 export interface EveryLayers {
@@ -22,6 +24,8 @@ export interface CheckpointingSpec {
   readonly every?: number | EveryLayers;
   /** Number of regions that the layers of a stack are divided into. */
   readonly segments?: number;
+  /** What every layer keeps: lists, `op` for torchtitan's choice, or, in code, any policy. */
+  readonly selective?: SelectiveSpec | 'op' | AnyPolicy;
   readonly preserveRngState?: boolean;
   readonly determinismCheck?: DeterminismCheck;
   readonly earlyStop?: boolean;
@@ -32,7 +36,7 @@ export interface CheckpointingSpec {
   /** torchtune. */
   readonly acMode?: 'none' | 'full' | 'selective' | null;
   readonly ac_mode?: 'none' | 'full' | 'selective' | null;
-  /** torchtune: with acMode selective, n wraps layers n, 2n, ... */
+  /** torchtune: with acMode selective, n wraps layers n, 2n, ...; `op` keeps matmuls and attention. */
   readonly acOption?: number | string | null;
   readonly ac_option?: number | string | null;
 }
@@ -41,14 +45,15 @@ export type ResolvedSpec = { readonly options: CheckpointOptions } & (
   | { readonly mode: 'none' | 'full' }
   | { readonly mode: 'every'; readonly k: number; readonly offset: number }
   | { readonly mode: 'segments'; readonly segments: number }
+  | { readonly mode: 'selective'; readonly policy: AnyPolicy }
 );
 
-const modes: readonly CheckpointMode[] = ['none', 'full', 'every', 'segments'];
+const modes: readonly CheckpointMode[] = ['none', 'full', 'every', 'segments', 'selective'];
 const acModes = ['none', 'full', 'selective'];
 const switches = ['preserveRngState', 'earlyStop', 'debug'] as const;
 const checks: readonly DeterminismCheck[] = ['default', 'values', 'none'];
 
-const ownKeys = ['mode', 'every', 'segments', 'determinismCheck', ...switches];
+const ownKeys = ['mode', 'every', 'segments', 'selective', 'determinismCheck', ...switches];
 const torchtuneKeys = [
   'enableActivationCheckpointing',
   'enableActivationOffloading',
@@ -75,7 +80,14 @@ export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedS
       { key: 'mode' },
     );
   }
-  return { ...(own ?? torchtune ?? { mode: 'none' }), options };
+  return { ...resolveChoice(own ?? torchtune ?? { mode: 'none' }), options };
+}
+
+function resolveChoice(
+  choice: Choice,
+): Exclude<Choice, SelectiveChoice> | { mode: 'selective'; policy: AnyPolicy } {
+  if (choice.mode !== 'selective') return choice;
+  return { mode: 'selective', policy: selectivePolicy(choice.key, choice.selective) };
 }
 
 interface Given {
@@ -88,7 +100,14 @@ type Get = (name: string) => Given | undefined;
 type Choice =
   | { readonly mode: 'none' | 'full' }
   | { readonly mode: 'every'; readonly k: number; readonly offset: number }
-  | { readonly mode: 'segments'; readonly segments: number };
+  | { readonly mode: 'segments'; readonly segments: number }
+  | SelectiveChoice;
+
+interface SelectiveChoice {
+  readonly mode: 'selective';
+  readonly key: string;
+  readonly selective: unknown;
+}
 
 function normalizeKeys(spec: object): Map<string, Given> {
   const given = new Map<string, Given>();
@@ -125,13 +144,15 @@ function readOwn(get: Get): Choice | undefined {
   const mode = get('mode');
   const every = get('every');
   const segments = get('segments');
-  if (!mode && !every && !segments) return undefined;
-  const name = mode?.value ?? (every ? 'every' : 'segments');
+  const selective = get('selective');
+  if (!mode && !every && !segments && !selective) return undefined;
+  const name = mode?.value ?? (every ? 'every' : segments ? 'segments' : 'selective');
   if (!modes.includes(name as CheckpointMode)) {
     illegal(mode ?? { key: 'mode', value: name }, `one of ${modes.join(', ')}`);
   }
   if (every && name !== 'every') contradiction(every, 'mode', name);
   if (segments && name !== 'segments') contradiction(segments, 'mode', name);
+  if (selective && name !== 'selective') contradiction(selective, 'mode', name);
   switch (name) {
     case 'every':
       return readEvery(every ?? { key: 'every', value: undefined });
@@ -140,6 +161,8 @@ function readOwn(get: Get): Choice | undefined {
         mode: 'segments',
         segments: positiveInteger(segments ?? { key: 'segments', value: undefined }),
       };
+    case 'selective':
+      return { mode: 'selective', key: selective?.key ?? 'selective', selective: selective?.value };
     default:
       return { mode: name === 'full' ? 'full' : 'none' };
   }
@@ -190,13 +213,9 @@ function readTorchtune(get: Get): Choice | undefined {
 
 function readSelective(option: Given): Choice {
   const { value } = option;
-  if (value === 'op') {
-    illegal(
-      option,
-      'a positive integer: choosing by op is not available, legal modes are none, full, every, segments',
-    );
-  }
+  if (value === 'op') return { mode: 'selective', key: 'selective', selective: 'op' };
   const count = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  if (!Number.isInteger(count)) illegal(option, "a positive integer, or 'op'");
   return { mode: 'every', k: positiveInteger({ key: option.key, value: count }), offset: 0 };
 }
 
@@ -239,6 +258,7 @@ function contradiction(given: Given, otherKey: string, otherValue: unknown): nev
 }
 
 function sameChoice(a: Choice, b: Choice): boolean {
+  if (a.mode === 'selective' && b.mode === 'selective') return a.selective === b.selective;
   return JSON.stringify(a) === JSON.stringify(b);
 }
 

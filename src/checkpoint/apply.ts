@@ -11,8 +11,11 @@ import {
   type ResolvedSpec,
   resolveSpec,
 } from './apply-spec.ts';
+import { isGradEnabled } from '../tensor/context.ts';
 import { checkpoint } from './checkpoint.ts';
 import { type CheckpointOptions, resolveOptions } from './options.ts';
+import { modelPolicy } from './selective/declared.ts';
+import type { AnyPolicy } from './selective/region-policy.ts';
 import {
   type CallWrapper,
   type CheckpointableModule,
@@ -45,6 +48,10 @@ export function applyActivationCheckpointing(
   const resolved = resolveSpec(spec);
   const stacks = stacksOf(model);
   if (resolved.mode !== 'none') checkStacks(resolved, stacks);
+  if (resolved.mode === 'selective') {
+    const paths = [...model.namedModules()].map(([path]) => path);
+    modelPolicy(resolved.policy)?.checkModel(paths);
+  }
   clearWrappers(model);
   if (resolved.mode === 'none') return report('none', [], options);
   if (!isTrainable(model)) return report('the model is frozen: none', [], options);
@@ -123,6 +130,11 @@ function checkStacks(spec: ResolvedSpec, stacks: readonly NamedStack[]): void {
 function wrapStacks(stacks: readonly NamedStack[], spec: ResolvedSpec): string[] {
   const wrapped: string[] = [];
   let count = 0;
+  const layers = stacks.reduce((sum, { stack }) => sum + stack.layers.length, 0);
+  const wrapperOf =
+    spec.mode === 'selective'
+      ? selectiveWrappers(spec.policy, spec.options, layers)
+      : (name: string): CallWrapper => regionWrapper(name, spec.options);
   for (const { path, stack } of stacks) {
     if (spec.mode === 'segments') {
       wrapped.push(...wrapSegments(path, stack, spec.segments, spec.options));
@@ -132,7 +144,7 @@ function wrapStacks(stacks: readonly NamedStack[], spec: ResolvedSpec): string[]
       count++;
       if (spec.mode === 'every' && count % spec.k !== spec.offset) continue;
       const name = join(path, String(i));
-      layer.callWrapper = regionWrapper(name, spec.options);
+      layer.callWrapper = wrapperOf(name);
       wrapped.push(name);
     }
   }
@@ -167,6 +179,29 @@ function regionWrapper(name: string, options: CheckpointOptions): CallWrapper {
   const wrapper: CallWrapper = (run, args) => checkpoint(run, args, named);
   const plain = Object.values(named).every((value) => typeof value !== 'function');
   return plain ? Object.assign(wrapper, { key: JSON.stringify(named) }) : wrapper;
+}
+
+/**
+ * Regions of one policy. When all of them have run, a rule of the policy that fitted nothing anywhere is an
+ * error (S5).
+ */
+function selectiveWrappers(
+  policy: AnyPolicy,
+  options: CheckpointOptions,
+  count: number,
+): (name: string) => CallWrapper {
+  const ran = new Set<string>();
+  return (name) => {
+    const run = regionWrapper(name, { ...options, policy });
+    return (fn, args) => {
+      const result = run(fn, args);
+      if (ran.size < count && isGradEnabled()) {
+        ran.add(name);
+        if (ran.size === count) modelPolicy(policy)?.checkMatched();
+      }
+      return result;
+    };
+  };
 }
 
 function clearWrappers(model: CheckpointableModule): void {
@@ -220,6 +255,8 @@ function describeChoice(spec: ResolvedSpec): string {
     }
     case 'segments':
       return `${spec.segments} segments`;
+    case 'selective':
+      return `selective, ${typeof spec.policy === 'function' ? 'by a function' : spec.policy.label}`;
     case 'full':
     case 'none':
       return spec.mode;

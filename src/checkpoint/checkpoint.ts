@@ -11,13 +11,12 @@
  */
 
 import { ArgumentError } from '../core/errors.ts';
-import { isGradEnabled, withRegion } from '../tensor/context.ts';
-import { currentMode, withMode } from '../tensor/mode.ts';
+import { currentRegions, isGradEnabled, withRegion } from '../tensor/context.ts';
+import { type Mode, currentMode, withMode } from '../tensor/mode.ts';
 import {
   type SaveContext,
   type SavedTensorHooks,
   checkVersion,
-  currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -25,9 +24,14 @@ import { scope } from '../tensor/with-scope.ts';
 import { savedRead } from '../ops/saved-read.ts';
 import { Frame } from './frame.ts';
 import type { Holder } from './holder.ts';
-import { OpLogMode } from './op-log.ts';
-import { type CheckpointOptions, type ResolvedOptions, resolveOptions } from './options.ts';
-import { recordDraws } from './rng.ts';
+import {
+  type CheckpointOptions,
+  type ResolvedOptions,
+  makeContexts,
+  resolveOptions,
+} from './options.ts';
+import { RegionPolicy } from './selective/region-policy.ts';
+import { TracedPolicyMode } from './selective/traced-mode.ts';
 
 /**
  * Runs `fn(...args)` without keeping what its backward needs; backward runs it again. Tensors in `args`
@@ -44,8 +48,8 @@ export function checkpoint<A extends readonly unknown[], R>(
 ): R {
   const resolved = resolveOptions(options);
   checkCall(fn, args);
-  if (!isGradEnabled()) return scope(() => synchronous(fn(...args)));
-  return currentMode().tracing ? tracedRegion(fn, args) : eagerRegion(fn, args, resolved);
+  if (!isGradEnabled() || savesEverything(resolved)) return scope(() => synchronous(fn(...args)));
+  return currentMode().tracing ? tracedRegion(fn, args, resolved) : eagerRegion(fn, args, resolved);
 }
 
 function checkCall(fn: unknown, args: unknown): void {
@@ -113,25 +117,25 @@ function eagerRegion<A extends readonly unknown[], R>(
     pack: (tensor, context) => frame.hold(tensor, context),
     unpack: (holder) => frame.take(holder),
     release: (holder) => frame.drop(holder),
-    held: () => frame.inputs.saved,
+    held: (holder) => frame.held(holder),
   };
-  const forward = (): R => withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args))));
-  const logged = frame.forwardLog
-    ? (): R => withMode((inner) => new OpLogMode(inner, frame.forwardLog ?? []), forward)
-    : forward;
-  try {
-    // The region's inputs may have been the last tensors that an enclosing recompute needed.
-    currentHooks()?.boundary?.();
-    return recordDraws(frame.draws, logged);
-  } finally {
-    frame.forwardDone();
-  }
+  return frame.runForward(() =>
+    withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
+  );
+}
+
+function savesEverything({ policy }: ResolvedOptions): boolean {
+  return typeof policy === 'object' && policy.everything === true;
 }
 
 let regions = 0;
 
 /** In a traced step a region is a tag: reads by backward are marked, and the compiler recomputes them. */
-function tracedRegion<A extends readonly unknown[], R>(fn: (...args: A) => R, args: A): R {
+function tracedRegion<A extends readonly unknown[], R>(
+  fn: (...args: A) => R,
+  args: A,
+  options: ResolvedOptions,
+): R {
   const region = ++regions;
   const hooks: SavedTensorHooks<{ tensor: Tensor; version: number; context: SaveContext }> = {
     pack: (saved, context) => {
@@ -144,7 +148,15 @@ function tracedRegion<A extends readonly unknown[], R>(fn: (...args: A) => R, ar
     },
     release: ({ tensor }) => tensor.dispose(),
   };
-  return withRegion(region, () =>
-    withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
-  );
+  const run = (): R =>
+    withRegion(region, () =>
+      withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
+    );
+  // Nested regions are flattened: what is kept is for the outermost one to say.
+  if (currentRegions().length > 0) return run();
+  const { policy } = options;
+  const decide = policy && new RegionPolicy(policy);
+  const modes = decide && ((inner: Mode): Mode => new TracedPolicyMode(inner, decide));
+  const make = modes ?? makeContexts(options)?.[0];
+  return make ? withMode(make, run) : run();
 }

@@ -10,15 +10,18 @@ import {
   currentModule,
   currentPhase,
   enableGrad,
+  whileRecomputing,
   withModule,
   withPhase,
   withoutRegions,
 } from '../tensor/context.ts';
-import { withMode } from '../tensor/mode.ts';
+import { type Mode, currentMode, withMode } from '../tensor/mode.ts';
 import {
+  type HeldValue,
   type SaveContext,
   checkVersion,
   type SavedTensorHooks,
+  currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -32,10 +35,19 @@ import {
   describeRegion,
 } from './mismatch.ts';
 import { type OpLogEntry, OpLogMode, sideBySide } from './op-log.ts';
-import type { ResolvedOptions } from './options.ts';
+import {
+  type CheckpointContexts,
+  type ModeMaker,
+  type ResolvedOptions,
+  makeContexts,
+} from './options.ts';
 import { RegionInputs } from './region-inputs.ts';
 import { type DrawRecord, recordDraws, replayDraws } from './rng.ts';
 import { checksum } from './checksum.ts';
+import { OnceRecord, withOnce } from './run-once.ts';
+import { RecordingMode, ReplayingMode } from './selective/region-modes.ts';
+import { RegionPolicy } from './selective/region-policy.ts';
+import { RegionTape, type Source } from './selective/tape.ts';
 
 /** What one recompute produced. */
 interface Recompute {
@@ -57,15 +69,21 @@ let warnedUnreplayed = false;
 
 export class Frame {
   readonly #fn: (...args: readonly unknown[]) => unknown;
-  readonly inputs: RegionInputs;
+  readonly #inputs: RegionInputs;
   readonly #options: ResolvedOptions;
   readonly #module = currentModule();
   readonly #phase = currentPhase();
   readonly #holders: Holder[] = [];
   readonly #recomputes = new Map<BackwardPass, Recompute>();
-  readonly draws: DrawRecord = new Map();
-  readonly forwardLog: OpLogEntry[] | undefined;
-  #alive = 0;
+  /** The mode around the region's modes, in the present run. */
+  #outside: Mode = currentMode();
+  readonly #draws: DrawRecord = new Map();
+  readonly #forwardLog: OpLogEntry[] | undefined;
+  readonly #contexts: CheckpointContexts | undefined;
+  readonly #tape: RegionTape;
+  readonly #once = new OnceRecord();
+  /** Holders in the graph that only a recompute can fill. */
+  #unkept = 0;
   #complete = false;
   #freed = false;
 
@@ -76,36 +94,62 @@ export class Frame {
   ) {
     this.#fn = fn;
     this.#options = options;
-    if (options.debug) this.forwardLog = [];
+    if (options.debug) this.#forwardLog = [];
+    this.#contexts = makeContexts(options);
+    const { policy } = options;
+    const regionPolicy = new RegionPolicy(policy);
+    this.#tape = new RegionTape(regionPolicy, policy === undefined, currentHooks());
     // Saved before the region's own hooks are in force: an enclosing region, or offload, sees them.
-    this.inputs = new RegionInputs(args, this.#module);
+    this.#inputs = new RegionInputs(args, this.#module);
+  }
+
+  /** Runs the region's forward under the modes that note what it does. */
+  runForward<R>(body: () => R): R {
+    this.#outside = currentMode();
+    const recording = this.#once.recording(this.#outside);
+    let run = (): R => withOnce(recording, body);
+    const log = this.#forwardLog;
+    const modes: (ModeMaker | undefined)[] = [
+      log && ((inner) => new OpLogMode(inner, log)),
+      this.#contexts?.[0],
+      (inner) => new RecordingMode(inner, this.#tape),
+    ];
+    for (const make of modes) run = make ? entering(make, run) : run;
+    try {
+      // The region's inputs may have been the last tensors that an enclosing recompute needed.
+      currentHooks()?.boundary?.();
+      return recordDraws(this.#draws, run);
+    } finally {
+      this.#complete = true;
+      this.#tape.finish(this.#wanted());
+      if (this.#unkept === 0) this.#free();
+    }
   }
 
   /** Forward: replaces a saved tensor by a holder. */
   hold(tensor: Tensor, context: SaveContext): Holder {
+    const kept = this.#tape.keepSaved(tensor, context);
     const holder: Holder = {
       index: this.#holders.length,
       aval: tensor.aval,
       context,
-      checksum: this.#options.determinismCheck === 'values' ? checksum(tensor) : undefined,
+      checksum: this.#options.determinismCheck === 'values' ? this.#checksum(tensor) : undefined,
       root: tensor.data.root,
       version: tensor.version,
+      kept,
+      source: this.#tape.sourceOf(tensor),
       alive: true,
     };
     this.#holders.push(holder);
-    this.#alive++;
+    if (!kept) this.#unkept++;
     return holder;
-  }
-
-  forwardDone(): void {
-    this.#complete = true;
-    if (this.#alive === 0) this.#free();
   }
 
   /** Backward: the tensor of `holder`, from this pass's recompute. */
   take(holder: Holder): Tensor {
+    if (holder.kept) return holder.kept.read();
     const running = currentPass();
-    const pass = running ?? { group: false, atEnd: new Set() };
+    const pass = running ?? { group: false, retains: true, atEnd: new Set() };
     try {
       return this.#takeIn(pass, holder);
     } finally {
@@ -130,21 +174,37 @@ export class Frame {
     return handle;
   }
 
+  /** What memory the region holds on account of `holder`, for reports. */
+  *held({ kept }: Holder): Generator<HeldValue> {
+    yield* this.#inputs.saved;
+    yield* this.#tape.held();
+    if (kept?.held) yield kept.held;
+  }
+
   drop(holder: Holder): void {
     if (!holder.alive) return;
     holder.alive = false;
+    if (holder.kept) holder.kept.release();
+    else this.#unkept--;
     for (const recompute of this.#recomputes.values()) {
       recompute.tensors.get(holder)?.dispose();
       recompute.tensors.delete(holder);
     }
-    this.#alive--;
-    if (this.#alive === 0 && this.#complete) this.#free();
+    if (this.#unkept === 0 && this.#complete) this.#free();
+  }
+
+  /** Where the values came from that only a recompute can give. */
+  *#wanted(): Generator<Source> {
+    for (const { alive, kept, source } of this.#holders) if (alive && !kept && source) yield source;
   }
 
   #free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    this.inputs.release();
+    this.#inputs.release();
+    this.#tape.release(true);
+    this.#once.release();
+    this.#contexts?.release?.();
     for (const pass of [...this.#recomputes.keys()]) this.#forget(pass);
   }
 
@@ -161,51 +221,67 @@ export class Frame {
     this.#recomputes.set(pass, target);
     pass.atEnd.add(() => this.#forget(pass));
     try {
-      scope(() => this.#runAgain(this.inputs.restore(), target, log));
+      scope(() => this.#runAgain(this.#inputs.restore(), target, log));
       return target;
     } catch (error) {
       this.#forget(pass);
-      if (error instanceof CheckpointError && this.forwardLog) throw this.#withLogs(error, log);
+      if (error instanceof CheckpointError && this.#forwardLog) throw this.#withLogs(error, log);
       throw error;
     }
   }
 
   #runAgain(args: readonly unknown[], target: Recompute, log: OpLogEntry[]): void {
     const counter = { next: 0 };
+    const selective = this.#options.policy !== undefined;
+    const last = this.#options.earlyStop && selective ? this.#lastUnkept() : this.#holders.length;
     const stop = (): void => {
-      if (this.#options.earlyStop && counter.next === this.#holders.length) {
-        throw new StopRecompute(this);
-      }
+      if (this.#options.earlyStop && counter.next === last) throw new StopRecompute(this);
     };
     const hooks: SavedTensorHooks<Tensor> = {
       pack: (tensor) => this.#collect(tensor, counter, target),
       unpack: (tensor) => tensor,
       boundary: stop,
     };
-    const body = (): void => {
-      withSavedTensorHooks(hooks, () => this.#fn(...args));
+    let body = (): void => {
+      withOnce(this.#once.replaying(), () =>
+        withSavedTensorHooks(hooks, () => whileRecomputing(() => this.#fn(...args))),
+      );
     };
-    const logged = this.forwardLog
-      ? (): void => withMode((inner) => new OpLogMode(inner, log), body)
-      : body;
+    this.#outside = currentMode();
+    const replay = this.#tape.replay();
+    const needed = selective ? this.#tape.needed(this.#wanted()) : undefined;
+    const modes: (ModeMaker | undefined)[] = [
+      this.#forwardLog && ((inner) => new OpLogMode(inner, log)),
+      this.#contexts?.[1],
+      (inner) => new ReplayingMode(inner, replay, needed, this.#name()),
+    ];
+    for (const make of modes) body = make ? entering(make, body) : body;
     try {
       withPhase(this.#phase, () =>
         withModule(this.#module, () =>
-          withoutRegions(() => enableGrad(() => this.#withDraws(logged))),
+          withoutRegions(() => enableGrad(() => this.#withDraws(body))),
         ),
       );
     } catch (signal) {
       if (!(signal instanceof StopRecompute && signal.frame === this)) throw signal;
     }
-    compareCounts(this.#name(), this.#holders.length, counter.next);
+    compareCounts(this.#name(), last, counter.next);
+    if (!this.#complete) return;
+    this.#contexts?.release?.();
+    if (currentPass()?.retains === false) this.#tape.release(false);
+  }
+
+  /** One more than the place of the last holder that a recompute has to fill. */
+  #lastUnkept(): number {
+    return this.#holders.findLastIndex(({ alive, kept }) => alive && !kept) + 1;
   }
 
   #withDraws(body: () => void): void {
     if (this.#options.preserveRngState) {
-      replayDraws(this.draws, body);
+      replayDraws(this.#draws, body);
       return;
     }
-    if (this.draws.size > 0 && !warnedUnreplayed) {
+    if (this.#draws.size > 0 && !warnedUnreplayed) {
       warnedUnreplayed = true;
       globalThis.process?.emitWarning(
         `checkpoint: ${this.#name()} draws random numbers and preserveRngState is false, so its recompute ` +
@@ -228,13 +304,22 @@ export class Frame {
         { region: this.#name(), forward: this.#holders.length },
       );
     }
-    if (!holder.alive) return tensor.detach().keep();
-    compareVersion(this.#name(), holder, tensor);
+    if (!holder.alive || holder.kept) return tensor.detach().keep();
+    // Contexts may hand out what was changed in place, if told so.
+    if (!this.#contexts) compareVersion(this.#name(), holder, tensor);
     if (this.#options.determinismCheck !== 'none') compareAval(this.#name(), holder, tensor);
-    if (holder.checksum !== undefined) compareValue(this.#name(), holder, checksum(tensor));
+    if (holder.checksum !== undefined) compareValue(this.#name(), holder, this.#checksum(tensor));
     target.tensors.set(holder, tensor.detach().keep());
     target.versions.set(holder, tensor.version);
     return tensor.detach().keep();
+  }
+
+  /** Our own look at the values is not a host read of the region. */
+  #checksum(tensor: Tensor): string {
+    return withMode(
+      () => this.#outside,
+      () => checksum(tensor),
+    );
   }
 
   #takenTwice(holder: Holder, pass: BackwardPass): never {
@@ -251,8 +336,8 @@ export class Frame {
   #withLogs(error: CheckpointError, log: readonly OpLogEntry[]): CheckpointError {
     return new CheckpointError(
       `${error.message}\nYou are seeing this because you passed debug: true. Ops of both runs:\n` +
-        sideBySide(this.forwardLog ?? [], log),
-      { ...error.details, forwardLog: this.forwardLog, recomputeLog: log },
+        sideBySide(this.#forwardLog ?? [], log),
+      { ...error.details, forwardLog: this.#forwardLog, recomputeLog: log },
       error,
     );
   }
@@ -260,6 +345,11 @@ export class Frame {
   #name(): string {
     return describeRegion(this.#options.name, this.#module);
   }
+}
+
+/** `body` under the mode that `make` makes. */
+function entering<T>(make: ModeMaker, body: () => T): () => T {
+  return () => withMode(make, body);
 }
 
 /** True for errors that belong to checkpointing itself. */

@@ -2,8 +2,9 @@
 
 import type { Aval } from '../ir/aval.ts';
 import type { SaveContext } from '../tensor/saved-tensor.ts';
+import type { Kept, Source } from './selective/tape.ts';
 
-/** Stands in the graph for a tensor that was not kept. */
+/** Stands in the graph for a tensor that was not kept, or not by the graph itself. */
 export interface Holder {
   readonly index: number;
   readonly aval: Aval;
@@ -12,5 +13,9 @@ export interface Holder {
   /** Memory that forward saved, by identity only, and its version then. */
   readonly root: object;
   readonly version: number;
+  /** The value itself, when the region keeps it. */
+  readonly kept: Kept | undefined;
+  /** Which op of the region made it, as far as the region's tape knows. */
+  readonly source: Source | undefined;
   alive: boolean;
 }

@@ -2,7 +2,9 @@
 
 export { checkpoint, checkpointSequential } from './checkpoint.ts';
 export {
+  type CheckpointContexts,
   type CheckpointOptions,
+  type ModeMaker,
   type DeterminismCheck,
   setCheckpointDebug,
   setCheckpointEarlyStop,
@@ -17,9 +19,40 @@ export {
   setActivationCheckpointing,
 } from './apply.ts';
 export type { CheckpointingSpec, CheckpointMode, EveryLayers } from './apply-spec.ts';
+export type { SelectiveSpec } from './selective/spec.ts';
 export type {
   CallWrapper,
   CheckpointableModule,
   CheckpointableStack,
   StackRegion,
 } from './wrapping.ts';
+export { isRecomputing } from '../tensor/context.ts';
+export { runOnce } from './run-once.ts';
+export {
+  CheckpointPolicy,
+  type PolicyContext,
+  type PolicyFunction,
+} from './selective/policy.ts';
+export {
+  type SelectiveContextOptions,
+  createSelectiveCheckpointContexts,
+} from './selective/contexts.ts';
+export type { AnyPolicy, DeclaredPolicy } from './selective/region-policy.ts';
+export { type ValueStore, type ValueStores, setValueStores } from './selective/value-store.ts';
+export {
+  compressModules,
+  either,
+  offloadModules,
+  offloadNames,
+  recomputeModules,
+  recomputeOps,
+  saveAttention,
+  saveByOp,
+  saveEverything,
+  saveEverythingExceptNames,
+  saveMatmulsExceptEvery,
+  saveModules,
+  saveNames,
+  saveNothing,
+  saveOps,
+} from './selective/declared.ts';

@@ -1,11 +1,28 @@
 /** Options of `checkpoint` and the process-wide settings that override them. */
 
 import { ArgumentError, nearest } from '../core/errors.ts';
+import type { Mode } from '../tensor/mode.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import type { AnyPolicy } from './selective/region-policy.ts';
 
 export type DeterminismCheck = 'default' | 'values' | 'none';
 
+/** Makes a mode over the one that is current. */
+export type ModeMaker = (inner: Mode) => Mode;
+
+/**
+ * Modes for the two runs of a region (C10). `release`, where there is one, is called when a recompute is
+ * done and when the region is no longer in a graph: the modes then free what they hold.
+ */
+export type CheckpointContexts = readonly [forward: ModeMaker, recompute: ModeMaker] & {
+  readonly release?: () => void;
+};
+
 export interface CheckpointOptions {
+  /** Which op outputs are kept (S1, S4). Default: none, but for what every region keeps (S8). */
+  readonly policy?: AnyPolicy;
+  /** Called for each region call: the modes to enter around its two runs (torch's context_fn). */
+  readonly contextFn?: () => CheckpointContexts;
   /** Replay the region's random draws in the recompute. Default true. */
   readonly preserveRngState?: boolean;
   /**
@@ -24,6 +41,8 @@ export interface CheckpointOptions {
 }
 
 export interface ResolvedOptions {
+  readonly policy: AnyPolicy | undefined;
+  readonly contextFn: (() => CheckpointContexts) | undefined;
   readonly preserveRngState: boolean;
   readonly determinismCheck: DeterminismCheck;
   readonly earlyStop: boolean;
@@ -32,6 +51,8 @@ export interface ResolvedOptions {
 }
 
 const legalKeys = [
+  'policy',
+  'contextFn',
   'preserveRngState',
   'determinismCheck',
   'earlyStop',
@@ -93,11 +114,44 @@ export function resolveOptions(options: CheckpointOptions): ResolvedOptions {
       { determinismCheck: check },
     );
   }
+  const { policy, contextFn } = options;
+  if (policy !== undefined && typeof policy !== 'function' && typeof policy.start !== 'function') {
+    throw new ArgumentError(
+      `checkpoint: policy must be a policy function or a declared policy (got ${typeof policy}). ` +
+        'Use a function of a PolicyContext, or one of saveOps, saveModules and the like.',
+    );
+  }
+  if (contextFn !== undefined && policy !== undefined) {
+    throw new ArgumentError(
+      'checkpoint: policy and contextFn both say what the region keeps (got both). Give one of them.',
+    );
+  }
+  if (contextFn !== undefined && typeof contextFn !== 'function') {
+    throw new ArgumentError(
+      `checkpoint: contextFn must be a function that makes a pair of modes (got ${typeof contextFn}). ` +
+        'Wrap the pair: () => [forward, recompute].',
+    );
+  }
   return {
+    policy,
+    contextFn,
     preserveRngState: options.preserveRngState ?? true,
     determinismCheck: check,
     earlyStop: earlyStopOverride ?? options.earlyStop ?? true,
     debug: debugOverride ?? options.debug ?? false,
     name: options.name ?? '',
   };
+}
+
+/** The pair that `contextFn` makes, checked; undefined when there is none. */
+export function makeContexts({ contextFn }: ResolvedOptions): CheckpointContexts | undefined {
+  if (!contextFn) return undefined;
+  const pair: unknown = contextFn();
+  if (Array.isArray(pair) && pair.length === 2 && pair.every((f) => typeof f === 'function')) {
+    return pair as unknown as CheckpointContexts;
+  }
+  throw new ArgumentError(
+    `checkpoint: contextFn must generate a tuple of two functions that make modes (got ${String(pair)}). ` +
+      'Return [(inner) => forwardMode, (inner) => recomputeMode].',
+  );
 }

@@ -2,12 +2,14 @@
  * Rematerialization by region (checkpointing.md P3, P6). Where backward reads a value that a checkpointed
  * region saved, the read is marked in the graph. If the region itself computed the value, the read gets
  * a copy of the computation instead, placed just before it; inputs of the region are read as they are.
- * Each node is copied once, however many reads there are. Nested regions are flattened: inside an
+ * Each node is copied once, however many reads there are. What the region's policy keeps is read as it is,
+ * and copies read it too. Nested regions are flattened: inside an
  * outer region nothing is kept, so inner ones only decide what eager execution would recompute twice.
  */
 
 import { definite } from '../core/errors.ts';
 import {
+  type CheckpointPolicy,
   type Graph,
   type GraphBuilder,
   type Node,
@@ -15,11 +17,19 @@ import {
   type Value,
   rewriteGraph,
 } from '../ir/graph.ts';
+import { baseOf } from './base-value.ts';
 
-/** `keep`: outermost regions whose values are kept after all, because that costs no memory. */
+/**
+ * `keep`: outermost regions whose values are kept after all, because that costs no memory, but for values
+ * that a policy orders to be recomputed.
+ */
 export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = new Set()): Graph {
   const rootOf = outermostRegions(graph);
-  const overwritten = overwrittenValues(graph);
+  const rules: RepeatRules = {
+    overwritten: overwrittenValues(graph),
+    policies: policiesOf(graph),
+    keep,
+  };
   /** Outputs, in the new graph, of the copy of an old node. */
   const copies = new Map<Node, readonly Value[]>();
   /** Values of the new graph, for values of the old one. */
@@ -27,8 +37,8 @@ export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = n
 
   const recompute = (value: Value, root: number, builder: GraphBuilder): Value => {
     const original = mapped.get(value) ?? value;
-    if (!isInside(value.node, root) || !mayRepeat(value.node, overwritten)) return original;
-    const order = missingCopies(value.node, root, copies, overwritten);
+    if (!isInside(value.node, root) || !mayRepeat(value.node, rules)) return original;
+    const order = missingCopies(value.node, root, copies, rules);
     for (const node of order) {
       const inputs = node.inputs.map((input) => copyOf(input, root));
       copies.set(node, builder.copy(node, inputs, recomputeMeta(node, mapped)));
@@ -53,7 +63,8 @@ export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = n
     if (!node.op?.traits.savedRead) return builder.copy(node, inputs);
     const root = rootOf.get(node.params.region as number);
     const source = definite(node.inputs[0]);
-    const kept = root === undefined || keep.has(root);
+    const ordered = rules.policies.get(baseOf(source).node) === 'mustRecompute';
+    const kept = root === undefined || (keep.has(root) && !ordered);
     return [kept ? definite(inputs[0]) : recompute(source, root, builder)];
   }
 }
@@ -94,10 +105,34 @@ function overwrittenValues(graph: Graph): Set<Value> {
   return found;
 }
 
-function mayRepeat(node: Node, overwritten: ReadonlySet<Value>): boolean {
+/** By the node that makes a value: what a policy says of it, the names given to it later included. */
+function policiesOf(graph: Graph): Map<Node, CheckpointPolicy> {
+  const policies = new Map<Node, CheckpointPolicy>();
+  for (const node of graph.nodes) {
+    const { policy } = node.meta;
+    if (policy === undefined) continue;
+    const [first] = node.outputs;
+    policies.set(node.op?.traits.marksName && first ? baseOf(first).node : node, policy);
+  }
+  return policies;
+}
+
+interface RepeatRules {
+  readonly overwritten: ReadonlySet<Value>;
+  readonly policies: ReadonlyMap<Node, CheckpointPolicy>;
+  readonly keep: ReadonlySet<number>;
+}
+
+/** Whether a node may be computed again: not what must not run twice, nor what a policy or `keep` keeps. */
+function mayRepeat(node: Node, { overwritten, policies, keep }: RepeatRules): boolean {
   const traits = node.op?.traits;
-  if (!traits || traits.remat === 'never' || traits.keep) return false;
-  return !node.inputs.some((input) => overwritten.has(input));
+  if (!traits || traits.remat === 'never') return false;
+  const policy = policies.get(node);
+  if (node.inputs.some((input) => overwritten.has(input))) return false;
+  if (policy === 'mustRecompute') return true;
+  const recomputes = policy === undefined || policy === 'preferRecompute';
+  if (keep.has(node.meta.regions[0] ?? 0)) return traits.remat === 'free';
+  return recomputes && !traits.keep;
 }
 
 /** The nodes to copy for `target`, producers first, without recursion: layers can be long chains. */
@@ -105,13 +140,13 @@ function missingCopies(
   target: Node,
   root: number,
   copies: ReadonlyMap<Node, unknown>,
-  overwritten: ReadonlySet<Value>,
+  rules: RepeatRules,
 ): Node[] {
   const needed = new Set<Node>();
   const stack = [target];
   for (let node = stack.pop(); node; node = stack.pop()) {
     if (needed.has(node) || copies.has(node)) continue;
-    if (!isInside(node, root) || !mayRepeat(node, overwritten)) continue;
+    if (!isInside(node, root) || !mayRepeat(node, rules)) continue;
     needed.add(node);
     for (const input of node.inputs) stack.push(input.node);
   }

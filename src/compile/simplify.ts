@@ -54,6 +54,7 @@ export function mergeCommonSubexpressions(graph: Graph): Graph {
       node.meta.phase,
       node.meta.regions.join(),
       node.meta.name ?? '',
+      JSON.stringify(node.meta.policy ?? ''),
     ].join('|');
     const same = known.get(key);
     if (same) return same;

@@ -14,6 +14,7 @@ import {
   currentModule,
   currentName,
   currentPhase,
+  currentPolicy,
   currentRegions,
   isGradEnabled,
 } from '../tensor/context.ts';
@@ -408,8 +409,14 @@ export class TraceMode implements Mode {
 
   #meta(): NodeMeta {
     const name = currentName();
-    const meta = { phase: currentPhase(), module: currentModule(), regions: [...currentRegions()] };
-    return name === undefined ? meta : { ...meta, name };
+    const policy = currentPolicy();
+    return {
+      phase: currentPhase(),
+      module: currentModule(),
+      regions: [...currentRegions()],
+      ...(name !== undefined && { name }),
+      ...(policy !== undefined && { policy }),
+    };
   }
 }
 

@@ -18,6 +18,19 @@ export interface Value {
 
 export type Phase = 'forward' | 'backward' | 'optimizer';
 
+/** Formats in which a saved value may be kept in fewer bits. */
+export type SaveFormat = 'bf16' | 'fp8' | 'int8';
+
+/** What a checkpoint policy says of a value. Must is an order, prefer a hint that a byte budget may overrule. */
+export type CheckpointPolicy =
+  | 'mustSave'
+  | 'preferSave'
+  | 'mustRecompute'
+  | 'preferRecompute'
+  | 'mustOffload'
+  | 'preferOffload'
+  | { readonly compress: SaveFormat };
+
 /** What is known of a node beside what it computes; travels with it through every pass. */
 export interface NodeMeta {
   readonly phase: Phase;
@@ -27,6 +40,8 @@ export interface NodeMeta {
   readonly regions: readonly number[];
   /** checkpointName mark. */
   readonly name?: string;
+  /** What the policy of the outermost enclosing region says of the outputs. */
+  readonly policy?: CheckpointPolicy;
   /** The user's source line, when recorded. */
   readonly source?: string;
   /** Set on a copy made by rematerialization: the node it repeats. */

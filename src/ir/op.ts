@@ -47,6 +47,8 @@ export interface Traits {
    * param names the region. Simplification must not look through it before rematerialization.
    */
   readonly savedRead?: boolean;
+  /** Identity whose `name` param names its input's value for checkpoint policies. */
+  readonly marksName?: boolean;
   /** Input `input` may share memory with output `out` when it dies here. Default for kernels: all pairs of equal aval. */
   readonly inPlace?: readonly { readonly input: number; readonly out: number }[];
 }

@@ -36,6 +36,7 @@ function printMeta({ meta }: Node): string {
   if (meta.module !== '') parts.push(meta.module);
   if (meta.regions.length > 0) parts.push(`regions ${meta.regions.join('/')}`);
   if (meta.name !== undefined) parts.push(`name ${meta.name}`);
+  if (meta.policy !== undefined) parts.push(`policy ${JSON.stringify(meta.policy)}`);
   if (meta.recomputeOf !== undefined) parts.push(`recompute of %${meta.recomputeOf}`);
   return `  # ${parts.join(', ')}`;
 }

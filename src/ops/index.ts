@@ -19,6 +19,7 @@ export {
   sumTo,
 } from './broadcast.ts';
 export type { Operand } from './binary.ts';
+export * from './checkpoint-name.ts';
 export * from './comparison.ts';
 export * from './creation.ts';
 export * from './cumsum.ts';

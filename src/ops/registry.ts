@@ -8,6 +8,7 @@ import * as activations from './activations.ts';
 import * as argmax from './argmax.ts';
 import * as arithmetic from './arithmetic.ts';
 import * as broadcast from './broadcast.ts';
+import * as checkpointName from './checkpoint-name.ts';
 import * as comparison from './comparison.ts';
 import * as creation from './creation.ts';
 import * as cumsum from './cumsum.ts';
@@ -58,6 +59,7 @@ const families: readonly object[] = [
   creation,
   random,
   savedRead,
+  checkpointName,
   matmul,
   linear,
   matmulAdd,

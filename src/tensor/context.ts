@@ -1,12 +1,14 @@
 /** Ambient state of the running program: gradient mode, phase, module path, checkpoint regions. */
 
-import type { Phase } from '../ir/graph.ts';
+import type { CheckpointPolicy, Phase } from '../ir/graph.ts';
 
 let gradEnabled = true;
 let phase: Phase = 'forward';
 const modulePath: string[] = [];
 const regionPath: number[] = [];
 let markedName: string | undefined;
+let policy: CheckpointPolicy | undefined;
+let recomputing = false;
 
 export function isGradEnabled(): boolean {
   return gradEnabled;
@@ -102,4 +104,34 @@ export function withName<T>(name: string | undefined, body: () => T): T {
 
 export function currentName(): string | undefined {
   return markedName;
+}
+
+/** Runs `body`, whose ops are traced with this decision of a checkpoint policy. */
+export function withPolicy<T>(value: CheckpointPolicy | undefined, body: () => T): T {
+  const before = policy;
+  policy = value;
+  try {
+    return body();
+  } finally {
+    policy = before;
+  }
+}
+
+export function currentPolicy(): CheckpointPolicy | undefined {
+  return policy;
+}
+
+/** Whether a checkpointed region is being run again for its backward (checkpointing.md C8). */
+export function isRecomputing(): boolean {
+  return recomputing;
+}
+
+export function whileRecomputing<T>(body: () => T): T {
+  const before = recomputing;
+  recomputing = true;
+  try {
+    return body();
+  } finally {
+    recomputing = before;
+  }
 }

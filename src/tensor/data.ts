@@ -7,7 +7,7 @@ import type { Layout } from '../core/shape.ts';
 import type { Storage } from './storage.ts';
 
 export interface TensorData {
-  readonly kind: 'buffer' | 'traced';
+  readonly kind: 'buffer' | 'traced' | 'phantom';
   /** In-place changes of the shared memory so far. */
   readonly version: number;
   bumpVersion(): void;

@@ -54,6 +54,20 @@ const settings: [string, Apply][] = [
   ['2 segments', (model) => applyActivationCheckpointing(model, { segments: 2 }, quiet)],
   ['5 segments', (model) => applyActivationCheckpointing(model, { segments: 5 }, quiet)],
   ['attention', (model) => setActivationCheckpointing(model, Attention, quiet)],
+  [
+    'op',
+    (model) =>
+      applyActivationCheckpointing(model, { ac_mode: 'selective', ac_option: 'op' }, quiet),
+  ],
+  [
+    'selective',
+    (model) =>
+      applyActivationCheckpointing(
+        model,
+        { selective: { save: ['matmul', 'attention'], recompute: 'layers.*.mlp.up_proj' } },
+        quiet,
+      ),
+  ],
   ['nested', (model) => setActivationCheckpointing(model, [TransformerLayer, GatedMlp], quiet)],
 ];
 
@@ -220,7 +234,7 @@ test('W1 bad settings name the key, the value and what is legal', () => {
     );
   };
   refused({ mode: 'budget' }, /'mode'.*"budget".*none, full, every, segments/);
-  refused({ mode: 'selective' }, /'mode'.*"selective".*none, full, every, segments/);
+  refused({ mode: 'selective' }, /'selective'.*nothing.*save, recompute/);
   refused({ budget: '40%' }, /unknown key 'budget'/);
   refused({ modus: 'full' }, /unknown key 'modus'.*mode/);
   refused({ mode: 'full', every: 2 }, /'every' contradicts 'mode'/);
@@ -242,7 +256,7 @@ test('W1 bad settings name the key, the value and what is legal', () => {
   refused({ enable_activation_checkpointing: true, ac_mode: 'none' }, /contradicts 'ac_mode'/);
   refused({ ac_mode: 'half' }, /'ac_mode'.*"half".*none, full, selective/);
   refused({ ac_mode: 'selective' }, /'acOption'.*nothing/);
-  refused({ ac_mode: 'selective', ac_option: 'op' }, /'ac_option'.*"op"/);
+  refused({ ac_mode: 'selective', ac_option: 'ops' }, /'ac_option'.*"ops".*'op'/);
   refused({ ac_mode: 'full', ac_option: 2 }, /'ac_option' contradicts 'ac_mode'/);
   refused({ mode: 'none', enable_activation_checkpointing: true }, /contradict/);
   refused({ ac_mode: 'full', acMode: 'none' }, /two spellings/);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { compile, currentBackend, liveBytes, scope, toHost } from '../../src/index.ts';
-import { type Program, inputsOf, programs, runProgram } from './random-programs.ts';
+import { type Program, type Regions, inputsOf, programs, runProgram } from './random-programs.ts';
 
 /** Runs `numRuns` random programs; a failure prints the seed and the shrunk program. */
 export function checkPrograms(numRuns: number, seed?: number): void {
@@ -13,18 +13,20 @@ export function checkPrograms(numRuns: number, seed?: number): void {
 
 function checkProgram(program: Program): void {
   const before = liveBytes();
-  const want = eager(program, false);
-  assert.deepEqual(eager(program, true), want, 'eager with regions');
-  assert.deepEqual(compiled(program, false), want, 'compiled without regions');
-  assert.deepEqual(compiled(program, true), want, 'compiled with regions');
+  const want = eager(program, 'none');
+  assert.deepEqual(compiled(program, 'none'), want, 'compiled without regions');
+  for (const regions of ['plain', 'selective'] as const) {
+    assert.deepEqual(eager(program, regions), want, `eager, ${regions} regions`);
+    assert.deepEqual(compiled(program, regions), want, `compiled, ${regions} regions`);
+  }
   assert.equal(liveBytes(), before, 'nothing stays allocated');
 }
 
-function eager(program: Program, regions: boolean): Uint8Array[] {
+function eager(program: Program, regions: Regions): Uint8Array[] {
   return scope(() => bytesOf(() => runProgram(program, inputsOf(program), regions)));
 }
 
-function compiled(program: Program, regions: boolean): Uint8Array[] {
+function compiled(program: Program, regions: Regions): Uint8Array[] {
   return scope(() => {
     const { x, weights, generator } = inputsOf(program);
     const step = compile(

@@ -6,7 +6,9 @@
 
 import fc from 'fast-check';
 import {
+  CheckpointPolicy,
   Generator,
+  type PolicyFunction,
   type Tensor,
   add,
   addInPlace,
@@ -54,8 +56,13 @@ export interface Program {
   readonly rows: number;
   readonly columns: number;
   readonly seed: number;
+  /** Decides what regions keep, where they are given a policy. */
+  readonly policySeed: number;
   readonly blocks: readonly Block[];
 }
+
+/** Without regions, with regions that keep nothing, or with ones that keep what a random policy says. */
+export type Regions = 'none' | 'plain' | 'selective';
 
 export interface Inputs {
   readonly x: Tensor;
@@ -69,6 +76,7 @@ export const programs: fc.Arbitrary<Program> = fc.record({
   rows: fc.integer({ min: 1, max: 5 }),
   columns: fc.constantFrom(2, 4, 6, 18),
   seed: fc.nat(1000),
+  policySeed: fc.nat(1000),
   blocks: blockLists(3),
 });
 
@@ -104,20 +112,43 @@ export function inputsOf(program: Program): Inputs {
   };
 }
 
-/** Loss and gradients of x and the weights; `regions` says whether regions are honoured. */
-export function runProgram(program: Program, inputs: Inputs, regions: boolean): Tensor[] {
+/** A pure policy that answers each op in its own way. */
+function policyOf({ policySeed }: Program): PolicyFunction {
+  const answers = [
+    CheckpointPolicy.MustSave,
+    CheckpointPolicy.PreferSave,
+    CheckpointPolicy.MustRecompute,
+    CheckpointPolicy.PreferRecompute,
+  ];
+  return ({ op, index }) => {
+    let hash = policySeed;
+    for (const letter of `${op} ${index}`)
+      hash = (Math.imul(hash, 31) + letter.charCodeAt(0)) >>> 0;
+    return answers[(hash >>> 3) % answers.length] ?? false;
+  };
+}
+
+/** Loss and gradients of x and the weights. */
+export function runProgram(program: Program, inputs: Inputs, regions: Regions): Tensor[] {
   const { x, weights } = inputs;
-  const out = runBlocks(program.blocks, x, inputs, regions);
+  const policy = policyOf(program);
+  const region: RunRegion = (body, value) => {
+    if (regions === 'none') return body(value);
+    return checkpoint(body, [value], regions === 'selective' ? { policy } : {});
+  };
+  const out = runBlocks(program.blocks, x, inputs, region);
   const loss = sum(mul(out, sin(out)));
   const gradients = grad(loss, [x, ...weights], { allowUnused: true });
   return [loss, ...gradients.filter((gradient) => gradient !== undefined)];
 }
 
-function runBlocks(blocks: readonly Block[], x: Tensor, inputs: Inputs, regions: boolean): Tensor {
+type RunRegion = (body: (x: Tensor) => Tensor, x: Tensor) => Tensor;
+
+function runBlocks(blocks: readonly Block[], x: Tensor, inputs: Inputs, region: RunRegion): Tensor {
   return blocks.reduce((value, block) => {
     if (block.kind === 'op') return runOp(block.op, value, inputs, block.weight);
-    const inner = (v: Tensor): Tensor => runBlocks(block.blocks, v, inputs, regions);
-    return block.region && regions ? checkpoint(inner, [value]) : inner(value);
+    const inner = (v: Tensor): Tensor => runBlocks(block.blocks, v, inputs, region);
+    return block.region ? region(inner, value) : inner(value);
   }, x);
 }
 

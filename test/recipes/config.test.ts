@@ -158,6 +158,11 @@ describe('a wrong config', () => {
       'ac_option=2',
     ]);
     assert.ok(accepted.config);
+    await prepareRun(pretrain, 'pretrain/byte_llama', [
+      '~activation_checkpointing',
+      'ac_mode=selective',
+      'ac_option=op',
+    ]);
     const error = await failure(
       '~activation_checkpointing',
       'enable_activation_checkpointing=false',
@@ -165,6 +170,25 @@ describe('a wrong config', () => {
     );
     assert.match(error.message, /enable_activation_checkpointing/);
     assert.match(error.message, /ac_mode/);
+  });
+
+  test('says what layers keep', async () => {
+    const selective = (words: string): string[] => [
+      '~activation_checkpointing',
+      `activation_checkpointing={ mode: selective, selective: ${words} }`,
+    ];
+    await prepareRun(
+      pretrain,
+      'pretrain/byte_llama',
+      selective('{ save: [matmul, "name:x"], compress: { mlp: bf16 }, alternate_matmuls: 2 }'),
+    );
+    const refused = async (words: string, pattern: RegExp): Promise<void> =>
+      assert.match((await failure(...selective(words))).message, pattern);
+    await refused('{ saves: matmul }', /saves.*save/);
+    await refused('{ alternate_matmuls: 1 }', /alternate_matmuls.*at least 2/);
+    await refused('{ compress: { mlp: fp4 } }', /compress.*fp8/);
+    await refused('{}', /at least one of save/);
+    await refused('{ save: matmul, recompute: matmul }', /told two things/);
   });
 
   test('that is no YAML object is an error with the line', async () => {

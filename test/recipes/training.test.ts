@@ -59,6 +59,8 @@ describe('pretrain', () => {
       full: 'activation_checkpointing.mode=full',
       every: 'activation_checkpointing={ mode: every, every: 2 }',
       segments: 'activation_checkpointing={ mode: segments, segments: 1 }',
+      selective:
+        'activation_checkpointing={ mode: selective, selective: { save: [attention, q_proj], alternate_matmuls: 2 } }',
     };
     for (const execution of ['compile=true', 'compile=false']) {
       const results = new Set<string>();

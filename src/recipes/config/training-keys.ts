@@ -61,12 +61,48 @@ const everySchema = v.pipe(
   v.title('a whole number of at least 1, or { k, offset }'),
 );
 
+const targets = v.pipe(v.union([text, v.array(text)]), v.title('ops, module patterns or name:x'));
+
+const selectiveSchema = v.strictObject({
+  save: v.optional(
+    key(
+      targets,
+      'What is kept if backward needs it: ops or their classes (matmul, attention, norm), modules by a pattern over their paths (layers.*.mlp.up_proj, or q_proj), values that checkpointName marks (name:x).',
+    ),
+  ),
+  recompute: v.optional(
+    key(
+      targets,
+      'What is recomputed all the same. Modules count before ops, longer patterns before shorter ones.',
+    ),
+  ),
+  offload: v.optional(key(targets, 'What is moved out of memory until backward.')),
+  compress: v.optional(
+    key(
+      v.pipe(
+        v.record(text, v.picklist(['bf16', 'fp8', 'int8'])),
+        v.title('module patterns with bf16, fp8 or int8'),
+      ),
+      'What is kept in fewer bits; backward then reads rounded values.',
+    ),
+  ),
+  alternate_matmuls: v.optional(
+    key(
+      v.pipe(v.number(), v.integer(), v.minValue(2), v.title('a whole number of at least 2')),
+      'Keeps matrix products but for every k-th one of a layer.',
+    ),
+  ),
+});
+
 const checkpointingSchema = v.strictObject({
   mode: v.optional(
     key(
-      oneOf(['none', 'full', 'every', 'segments']),
-      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), or all of them in a few pieces (segments).',
+      oneOf(['none', 'full', 'every', 'segments', 'selective']),
+      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), all of them in a few pieces (segments), or each one but for what selective says.',
     ),
+  ),
+  selective: v.optional(
+    key(selectiveSchema, 'With mode selective: what the layers keep; the rest is recomputed.'),
   ),
   every: v.optional(
     key(everySchema, 'With mode every: k, for layers k, 2k, ...; or { k, offset }.'),
@@ -131,8 +167,11 @@ export const trainingKeys = {
   ),
   ac_option: v.optional(
     key(
-      v.pipe(v.nullable(count), v.title('a whole number of at least 1, or null')),
-      'With ac_mode selective: n recomputes layers n, 2n, ...',
+      v.pipe(
+        v.nullable(v.union([count, v.literal('op')])),
+        v.title('a whole number of at least 1, op, or null'),
+      ),
+      'With ac_mode selective: n recomputes layers n, 2n, ...; op keeps attention and matmuls but for every second.',
     ),
   ),
   log_every_n_steps: v.optional(key(count, 'Steps between lines of metrics.jsonl.'), 1),

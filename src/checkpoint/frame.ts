@@ -235,7 +235,7 @@ export class Frame {
     const selective = this.#options.policy !== undefined;
     const last = this.#options.earlyStop && selective ? this.#lastUnkept() : this.#holders.length;
     const stop = (): void => {
-      if (this.#options.earlyStop && counter.next === last) throw new StopRecompute(this);
+      if (this.#options.earlyStop && counter.next >= last) throw new StopRecompute(this);
     };
     const hooks: SavedTensorHooks<Tensor> = {
       pack: (tensor) => this.#collect(tensor, counter, target),

@@ -55,6 +55,16 @@ export function withOnce<T>(user: OnceUser, body: () => T): T {
   }
 }
 
+/** Runs `body` as if no region were running. */
+export function withoutOnce<T>(body: () => T): T {
+  const present = running.splice(0);
+  try {
+    return body();
+  } finally {
+    running.push(...present);
+  }
+}
+
 /**
  * Runs `fn` in the forward of a region only; the recompute gets what it returned. For side effects and
  * for what must not be decided twice: counters, running statistics, collected losses. No gradient flows

@@ -4,11 +4,12 @@ import { CheckpointError } from '../../core/errors.ts';
 import type { Aval } from '../../ir/aval.ts';
 import type { AnyOp, Params } from '../../ir/op.ts';
 import type { TensorData } from '../../tensor/data.ts';
-import type { Mode } from '../../tensor/mode.ts';
+import { type Mode, withMode } from '../../tensor/mode.ts';
 import { PassThroughMode } from '../../tensor/pass-through-mode.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import { withoutOnce } from '../run-once.ts';
 import { PhantomData } from './phantom.ts';
-import type { RegionTape, TapeEntry, TapeReplay } from './tape.ts';
+import type { Kept, RegionTape, TapeEntry, TapeReplay } from './tape.ts';
 
 export class RecordingMode extends PassThroughMode {
   readonly #tape: RegionTape;
@@ -68,11 +69,21 @@ export class ReplayingMode extends PassThroughMode {
   ): readonly TensorData[] {
     const phantom = inputs.some((input) => input.data instanceof PhantomData);
     const entry = this.#replay.next(op, outputs);
-    if (entry?.kept) return entry.kept.map((kept) => owned(kept.read()));
+    if (entry?.kept) return this.#read(entry.kept);
     if (entry?.alias && phantom) return [new PhantomData(inputs[0]?.data.root)];
     const skipped = entry?.alias === false && this.#needed?.has(entry) === false;
     if (skipped || phantom) return outputs.map(() => new PhantomData());
     return this.inner.run(op, inputs, params, outputs);
+  }
+
+  /** Reading may recompute a region around this one, which must see nothing of this recompute. */
+  #read(kept: readonly Kept[]): TensorData[] {
+    return withoutOnce(() =>
+      withMode(
+        () => this.inner,
+        () => kept.map((value) => owned(value.read())),
+      ),
+    );
   }
 
   override toHost(tensor: Tensor): Uint8Array {

@@ -1,0 +1,226 @@
+/**
+ * One instant of a plan: what is held, what is computed again afterwards. At the instant a value that is
+ * needed later is either resident or made again later, and whatever makes it again needs its own inputs
+ * in the same way. Minimizing `cost of runs + price * resident bytes` is a minimum cut: a flow runs along
+ * the data from the ops (capacity: their cost) through values (capacity: price times bytes) to the
+ * values that are needed. Lagrangian bounds and the sets for every price come from one growing flow.
+ *
+ * Validity of the bound: any schedule whose first executions keep the graph's order, with any number of
+ * further executions, has at this instant some resident set; everything else that is needed is run again
+ * after it. So its extra cost is at least the minimum over resident sets that fit, and the Lagrangian
+ * value (flow minus price times room) is never above that minimum. Capacities are rounded down.
+ */
+
+import { MaxFlow, unlimited } from './max-flow.ts';
+import type { Problem } from './problem.ts';
+
+export interface CutSite {
+  /** The op that runs at the instant; its inputs and outputs are resident and free to hold. */
+  readonly op: number;
+  /** Ops below this number have run at least once when the instant ends. */
+  readonly executed: number;
+  /** Storages needed after the instant. */
+  readonly demands: Iterable<number>;
+  /** Storages that could be held; undefined: every one made so far. */
+  readonly available?: Uint8Array;
+}
+
+export interface CutSolution {
+  readonly price: number;
+  /** Bytes held besides the working set of the op. */
+  readonly bytes: number;
+  /** Time of the ops that run again (in nanoseconds). */
+  readonly cost: number;
+  readonly feasible: boolean;
+}
+
+interface Solved {
+  readonly solution: CutSolution;
+  readonly state: { residual: Float64Array; value: number };
+}
+
+/** Prices differ by this much between values needed soon and late, so equal layers change one by one. */
+const tieSpread = 1 / 64;
+
+export class Cut {
+  readonly #problem: Problem;
+  readonly #flow: MaxFlow;
+  /** Vertices: one per storage, then one per op that could run again. */
+  readonly #stores: number[] = [];
+  readonly #ops: number[] = [];
+  readonly #opVertex = new Map<number, number>();
+  readonly #storeVertex = new Map<number, number>();
+  readonly #holdEdge: number[] = [];
+  readonly #capacity: Float64Array;
+  readonly #free = new Set<number>();
+  readonly #scale: number;
+  readonly #total: number;
+  readonly #solved: Solved[] = [];
+  #now = -1;
+  flows = 0;
+
+  constructor(problem: Problem, site: CutSite) {
+    this.#problem = problem;
+    const { inputStart, inputs, outputStart, producer, once, cost } = problem;
+    for (let i = inputStart[site.op] as number; i < (inputStart[site.op + 1] as number); i++) {
+      this.#free.add(inputs[i] as number);
+    }
+    for (let s = outputStart[site.op] as number; s < (outputStart[site.op + 1] as number); s++) {
+      this.#free.add(s);
+    }
+    const pending: number[] = [];
+    const visit = (s: number) => {
+      if (this.#free.has(s) || this.#storeVertex.has(s)) return;
+      this.#storeVertex.set(s, this.#stores.length);
+      this.#stores.push(s);
+      pending.push(s);
+    };
+    const demanded = new Set<number>();
+    for (const s of site.demands) {
+      visit(s);
+      demanded.add(s);
+    }
+    for (let s = pending.pop(); s !== undefined; s = pending.pop()) {
+      const op = producer[s] as number;
+      if (this.#opVertex.has(op)) continue;
+      this.#opVertex.set(op, this.#ops.length);
+      this.#ops.push(op);
+      if (once[op]) continue;
+      for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++) {
+        visit(inputs[i] as number);
+      }
+    }
+    let total = 0;
+    let edges = this.#stores.length * 2 + this.#ops.length;
+    for (const op of this.#ops) {
+      total += cost[op] as number;
+      edges += (inputStart[op + 1] as number) - (inputStart[op] as number);
+    }
+    this.#scale = total > 0 ? 2 ** Math.floor(44 - Math.log2(total)) : 1;
+    this.#total = Math.floor(total * this.#scale) + 1;
+    this.#flow = new MaxFlow(this.#stores.length + this.#ops.length, edges);
+    const flow = this.#flow;
+    const first = this.#stores.length;
+    this.#ops.forEach((op, i) => {
+      flow.addEdge(flow.source, first + i, once[op] ? unlimited : Math.floor((cost[op] as number) * this.#scale));
+      if (once[op]) return;
+      for (let j = inputStart[op] as number; j < (inputStart[op + 1] as number); j++) {
+        const vertex = this.#storeVertex.get(inputs[j] as number);
+        if (vertex !== undefined) flow.addEdge(vertex, first + i, unlimited);
+      }
+    });
+    this.#capacity = new Float64Array(this.#stores.length);
+    this.#stores.forEach((s, i) => {
+      const op = first + (this.#opVertex.get(producer[s] as number) as number);
+      const held = !site.available || site.available[s] === 1;
+      this.#holdEdge.push(flow.addEdge(op, i, held ? 0 : unlimited));
+      if (!held) this.#capacity[i] = unlimited;
+      if (demanded.has(s)) flow.addEdge(i, flow.sink, unlimited);
+    });
+  }
+
+  /** The cheapest solution whose bytes fit, or the one with the fewest bytes when none does. */
+  solve(room: number): CutSolution {
+    const free = this.#at(0);
+    if (free.bytes <= room) return free;
+    const most = this.#at(Number.POSITIVE_INFINITY);
+    if (most.bytes > room || !most.feasible) {
+      this.#at(most.price);
+      return most;
+    }
+    // Prices are scaled cost per byte; beyond `high` holding anything costs more than running everything.
+    let low = -60;
+    let high = Math.log2(this.#total) + 1;
+    for (let i = 0; i < 26; i++) {
+      const middle = (low + high) / 2;
+      if (this.#at(2 ** middle).bytes <= room) high = middle;
+      else low = middle;
+    }
+    return this.#at(2 ** high);
+  }
+
+  /** A proven lower bound on the extra time when `room` bytes may be held, from the prices solved so far. */
+  bound(room: number): number {
+    let best = 0;
+    for (const { solution, state } of this.#solved) {
+      if (!Number.isFinite(solution.price)) continue;
+      if (!solution.feasible) return Number.POSITIVE_INFINITY;
+      best = Math.max(best, (state.value - solution.price * room) / this.#scale);
+    }
+    return best;
+  }
+
+  /** Storages to hold and ops to run again, of the solution last returned. */
+  held(): { hold: Uint8Array; again: Uint8Array } {
+    const hold = new Uint8Array(this.#problem.storages);
+    const again = new Uint8Array(this.#problem.ops);
+    for (const s of this.#free) hold[s] = 1;
+    this.#stores.forEach((s, i) => {
+      const op = this.#opVertex.get(this.#problem.producer[s] as number) as number;
+      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op)) hold[s] = 1;
+    });
+    this.#ops.forEach((op, i) => {
+      if (this.#flow.reachesSink(this.#stores.length + i)) again[op] = 1;
+    });
+    return { hold, again };
+  }
+
+  #at(price: number): CutSolution {
+    let start: Solved | undefined;
+    let index = -1;
+    for (const [i, entry] of this.#solved.entries()) {
+      if (entry.solution.price <= price && !(start && start.solution.price >= entry.solution.price)) {
+        start = entry;
+        index = i;
+      }
+    }
+    if (start?.solution.price === price) {
+      if (this.#now !== index) this.#reload(index);
+      return start.solution;
+    }
+    if (index >= 0 && this.#now !== index) this.#reload(index);
+    this.#price(price);
+    this.#flow.solve();
+    this.flows++;
+    const solution = this.#read(price);
+    this.#solved.push({ solution, state: this.#flow.save() });
+    this.#now = this.#solved.length - 1;
+    return solution;
+  }
+
+  #reload(index: number): void {
+    const entry = this.#solved[index] as Solved;
+    this.#flow.restore(entry.state);
+    this.#price(entry.solution.price, true);
+    this.#flow.solve();
+    this.#now = index;
+  }
+
+  /** Brings the capacities to `price`; `only` when the residuals have them already. */
+  #price(price: number, only = false): void {
+    const { bytes, producer, ops } = this.#problem;
+    this.#stores.forEach((s, i) => {
+      const old = this.#capacity[i] as number;
+      if (old === unlimited) return;
+      const size = bytes[s] as number;
+      const weight = 1 - tieSpread * ((producer[s] as number) / ops);
+      const capacity = size === 0 ? 0 : Math.min(this.#total, Math.floor(price * size * weight));
+      if (!only) this.#flow.raise(this.#holdEdge[i] as number, capacity - old);
+      this.#capacity[i] = capacity;
+    });
+  }
+
+  #read(price: number): CutSolution {
+    const { bytes, cost, producer } = this.#problem;
+    let held = 0;
+    let again = 0;
+    this.#stores.forEach((s, i) => {
+      const op = this.#opVertex.get(producer[s] as number) as number;
+      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op)) held += bytes[s] as number;
+    });
+    this.#ops.forEach((op, i) => {
+      if (this.#flow.reachesSink(this.#stores.length + i)) again += cost[op] as number;
+    });
+    return { price, bytes: held, cost: again, feasible: this.#flow.value < unlimited };
+  }
+}

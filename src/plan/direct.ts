@@ -1,0 +1,88 @@
+/** A plan for one budget: decisions at the instants that break it, worst first. */
+
+import { Cut, type CutSite } from './cut.ts';
+import type { Problem } from './problem.ts';
+import { type Decision, type Realization, inOrder, realize } from './realize.ts';
+import { profileOf } from './sequence.ts';
+
+export interface DirectResult {
+  readonly sequence: Int32Array;
+  readonly peak: number;
+  readonly decisions: readonly Decision[];
+}
+
+export interface Stuck {
+  readonly stuckAt: number;
+  readonly sequence: Int32Array;
+}
+
+export interface Work {
+  flows: number;
+  repairs: number;
+}
+
+export function direct(
+  problem: Problem,
+  budget: number,
+  work: Work,
+  firstCut: (op: number) => Cut,
+  maxRepairs = 60,
+): DirectResult | Stuck {
+  let decisions: Decision[] = [];
+  let plan: Realization = realize(problem, decisions);
+  for (let round = 0; ; round++) {
+    const profile = profileOf(problem, plan.sequence);
+    if (profile.peak <= budget) return { sequence: plan.sequence, peak: profile.peak, decisions };
+    const at = profile.peakAt;
+    const op = plan.sequence[at] as number;
+    const before = plan.serving[at] as number;
+    if (round === maxRepairs) return { stuckAt: op, sequence: plan.sequence };
+    work.repairs++;
+    const first = decisions.length === 0 && op === before;
+    const cut = first ? firstCut(op) : new Cut(problem, siteOf(problem, decisions, before, op, at));
+    const flowsBefore = cut.flows;
+    const room = budget - (problem.workingSet[op] as number);
+    const solution = cut.solve(room);
+    work.flows += cut.flows - flowsBefore;
+    if (solution.bytes > room || !solution.feasible) return { stuckAt: op, sequence: plan.sequence };
+    const decision = { before, op, hold: cut.held().hold };
+    decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(inOrder);
+    plan = realize(problem, decisions);
+  }
+}
+
+function siteOf(
+  problem: Problem,
+  decisions: readonly Decision[],
+  before: number,
+  op: number,
+  at: number,
+): CutSite {
+  const later = decisions.find((d) => d.before > before || (d.before === before && d.op > op));
+  const available = realize(problem, decisions, at).available;
+  const executed = op === before ? before + 1 : before;
+  available.fill(1, problem.outputStart[op], problem.outputStart[op + 1]);
+  return { op, executed, available, demands: demandsAfter(problem, executed, later) };
+}
+
+/** Storages made by ops below `executed` that later ops of the graph's order, the next decision or the end need. */
+export function demandsAfter(problem: Problem, executed: number, later?: Decision): Set<number> {
+  const { inputStart, inputs, outputStart, isResult } = problem;
+  const made = outputStart[executed] as number;
+  const demands = new Set<number>();
+  const read = (op: number) => {
+    for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++) {
+      const s = inputs[i] as number;
+      if (s < made) demands.add(s);
+    }
+  };
+  const end = later ? later.before : problem.ops;
+  for (let op = executed; op < end; op++) read(op);
+  if (later) {
+    read(later.op);
+    for (let s = 0; s < made; s++) if (later.hold[s]) demands.add(s);
+  } else {
+    for (let s = 0; s < made; s++) if (isResult[s]) demands.add(s);
+  }
+  return demands;
+}

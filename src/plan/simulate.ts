@@ -1,0 +1,102 @@
+/**
+ * The verifier: replays a schedule on the graph itself, sharing no code with the planner. At a run the
+ * outputs are allocated while the inputs are resident; constants are not counted; views have no bytes.
+ */
+
+import { ArgumentError } from '../core/errors.ts';
+import type { PlanGraph, Step, ValueRef } from './graph.ts';
+
+export interface Simulation {
+  readonly peakBytes: number;
+  /** Step of the schedule during which the peak is first reached; -1 for an empty schedule. */
+  readonly peakAt: number;
+  readonly baseNs: number;
+  readonly extraNs: number;
+  readonly extraHardNs: number;
+  /** Values alive at the peak, largest first. */
+  readonly aliveAtPeak: readonly { readonly value: ValueRef; readonly bytes: number }[];
+}
+
+/**
+ * Peak and time of a schedule.
+ * @throws ArgumentError for a schedule that reads what is not resident, frees it twice, runs a constant,
+ *   breaks an order of a node, or ends without the graph's outputs.
+ */
+export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulation {
+  const resident = new Map<string, { value: ValueRef; bytes: number }>();
+  const ran = new Set<number>();
+  let live = 0;
+  let peakBytes = 0;
+  let peakAt = -1;
+  let baseNs = 0;
+  let extraNs = 0;
+  let extraHardNs = 0;
+  let aliveAtPeak: { value: ValueRef; bytes: number }[] = [];
+  const rootOf = ([node, output]: ValueRef): ValueRef => {
+    const alias = graph.nodes[node]?.outputs[output]?.alias;
+    return alias ? rootOf(alias) : [node, output];
+  };
+  const need = (value: ValueRef, who: string) => {
+    const [node, output] = rootOf(value);
+    if (graph.nodes[node]?.kind === 'constant' || resident.has(`${node}:${output}`)) return;
+    throw new ArgumentError(
+      `simulate: ${who} needs a value that is not resident (got ${node}:${output}, '${graph.nodes[node]?.label}'). Run its node before, or free it later.`,
+    );
+  };
+  schedule.forEach((step, index) => {
+    const [what, nodeIndex] = step;
+    const node = graph.nodes[nodeIndex];
+    if (node?.kind !== 'op') {
+      throw new ArgumentError(`simulate: step ${index} names no op (got ${step.join(' ')}). Name an op of the graph.`);
+    }
+    if (what === 'free') {
+      const name = `${nodeIndex}:${step[2]}`;
+      const held = resident.get(name);
+      if (!held) {
+        throw new ArgumentError(`simulate: step ${index} frees a value that is not resident (got ${name}, '${node.label}'). Free a value once.`);
+      }
+      live -= held.bytes;
+      resident.delete(name);
+      return;
+    }
+    for (const value of node.inputs) need(value, `step ${index} ('${node.label}')`);
+    node.outputs.forEach((out, k) => {
+      const name = `${nodeIndex}:${k}`;
+      if (out.alias || resident.has(name)) return;
+      resident.set(name, { value: [nodeIndex, k], bytes: out.bytes });
+      live += out.bytes;
+    });
+    const now = live + (node.workspaceBytes ?? 0);
+    if (now > peakBytes) {
+      peakBytes = now;
+      peakAt = index;
+      aliveAtPeak = [];
+    }
+    if (!ran.has(nodeIndex)) {
+      ran.add(nodeIndex);
+      baseNs += node.costNs;
+      return;
+    }
+    if (node.recompute === false) {
+      throw new ArgumentError(`simulate: step ${index} runs a node again that must run once (got ${nodeIndex}, '${node.label}'). Keep its outputs.`);
+    }
+    extraNs += node.costNs;
+    if (node.hard) extraHardNs += node.costNs;
+  });
+  for (const value of graph.outputs) need(value, 'the end');
+  aliveAtPeak = aliveAt(graph, schedule, peakAt);
+  return { peakBytes, peakAt, baseNs, extraNs, extraHardNs, aliveAtPeak };
+}
+
+function aliveAt(graph: PlanGraph, schedule: readonly Step[], at: number): { value: ValueRef; bytes: number }[] {
+  const resident = new Map<string, { value: ValueRef; bytes: number }>();
+  for (const step of schedule.slice(0, at + 1)) {
+    if (step[0] === 'free') resident.delete(`${step[1]}:${step[2]}`);
+    else {
+      graph.nodes[step[1]]?.outputs.forEach((out, k) => {
+        if (!out.alias) resident.set(`${step[1]}:${k}`, { value: [step[1], k], bytes: out.bytes });
+      });
+    }
+  }
+  return [...resident.values()].sort((a, b) => b.bytes - a.bytes || a.value[0] - b.value[0]);
+}

@@ -34,11 +34,13 @@ export function direct(
     const profile = profileOf(problem, plan.sequence);
     if (profile.peak <= budget) return { sequence: plan.sequence, peak: profile.peak, decisions };
     const at = profile.peakAt;
-    const op = plan.sequence[at] as number;
-    const before = plan.serving[at] as number;
+    let op = plan.sequence[at] as number;
+    let before = plan.serving[at] as number;
     if (round === maxRepairs) return { stuckAt: op, sequence: plan.sequence };
     work.repairs++;
-    const first = decisions.length === 0 && op === before;
+    const first = decisions.length === 0;
+    if (first) op = before = mostBinding(problem, budget, profile.live, work, firstCut);
+    if (process.env.DBG) console.log('  repair', round, before, op, problem.graph.nodes[problem.node[op]!]!.label, (profile.peak/budget).toFixed(3), plan.sequence.length-problem.ops);
     const cut = first ? firstCut(op) : new Cut(problem, siteOf(problem, decisions, before, op, at));
     const flowsBefore = cut.flows;
     const room = budget - (problem.workingSet[op] as number);
@@ -49,6 +51,28 @@ export function direct(
     decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(inOrder);
     plan = realize(problem, decisions);
   }
+}
+
+/** The op whose instant, alone, costs most under the budget. */
+function mostBinding(problem: Problem, budget: number, live: Float64Array, work: Work, cutAt: (op: number) => Cut): number {
+  const candidates = [...live.keys()].filter((op) => (live[op] as number) > budget);
+  const peak = candidates.reduce((a, b) => ((live[b] as number) > (live[a] as number) ? b : a));
+  candidates.sort((a, b) => (problem.workingSet[b] as number) - (problem.workingSet[a] as number) || a - b);
+  let best = peak;
+  let bestBound = -1;
+  for (const op of new Set([peak, ...candidates.slice(0, 6)])) {
+    const cut = cutAt(op);
+    const room = budget - (problem.workingSet[op] as number);
+    const before = cut.flows;
+    cut.solve(room);
+    work.flows += cut.flows - before;
+    const bound = cut.bound(room);
+    if (bound > bestBound) {
+      bestBound = bound;
+      best = op;
+    }
+  }
+  return best;
 }
 
 function siteOf(

@@ -23,6 +23,8 @@ export interface CutSite {
   readonly demands: Iterable<number>;
   /** Storages that could be held; undefined: every one made so far. */
   readonly available?: Uint8Array;
+  /** Storages that are held whatever the price, where they are needed at all. */
+  readonly held?: Uint8Array;
 }
 
 export interface CutSolution {
@@ -58,6 +60,8 @@ export class Cut {
   readonly #solved: Solved[] = [];
   #now = -1;
   flows = 0;
+  /** Bytes of the storages that are held whatever the price; `room` below includes them. */
+  heldBytes = 0;
 
   constructor(problem: Problem, site: CutSite) {
     this.#problem = problem;
@@ -71,6 +75,11 @@ export class Cut {
     const pending: number[] = [];
     const visit = (s: number) => {
       if (this.#free.has(s) || this.#storeVertex.has(s)) return;
+      if (site.held?.[s] === 1 && site.available?.[s] !== 0) {
+        this.#free.add(s);
+        this.heldBytes += problem.bytes[s] as number;
+        return;
+      }
       this.#storeVertex.set(s, this.#stores.length);
       this.#stores.push(s);
       pending.push(s);
@@ -120,7 +129,8 @@ export class Cut {
   }
 
   /** The cheapest solution whose bytes fit, or the one with the fewest bytes when none does. */
-  solve(room: number): CutSolution {
+  solve(allRoom: number): CutSolution {
+    const room = allRoom - this.heldBytes;
     const free = this.#at(0);
     if (free.bytes <= room) return free;
     const most = this.#at(Number.POSITIVE_INFINITY);
@@ -140,7 +150,8 @@ export class Cut {
   }
 
   /** A proven lower bound on the extra time when `room` bytes may be held, from the prices solved so far. */
-  bound(room: number): number {
+  bound(allRoom: number): number {
+    const room = allRoom - this.heldBytes;
     let best = 0;
     for (const { solution, state } of this.#solved) {
       if (!Number.isFinite(solution.price)) continue;
@@ -150,19 +161,15 @@ export class Cut {
     return best;
   }
 
-  /** Storages to hold and ops to run again, of the solution last returned. */
-  held(): { hold: Uint8Array; again: Uint8Array } {
+  /** Storages to hold, of the solution last returned. */
+  held(): Uint8Array {
     const hold = new Uint8Array(this.#problem.storages);
-    const again = new Uint8Array(this.#problem.ops);
     for (const s of this.#free) hold[s] = 1;
     this.#stores.forEach((s, i) => {
       const op = this.#opVertex.get(this.#problem.producer[s] as number) as number;
       if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op)) hold[s] = 1;
     });
-    this.#ops.forEach((op, i) => {
-      if (this.#flow.reachesSink(this.#stores.length + i)) again[op] = 1;
-    });
-    return { hold, again };
+    return hold;
   }
 
   #at(price: number): CutSolution {

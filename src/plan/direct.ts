@@ -21,47 +21,83 @@ export interface Work {
   repairs: number;
 }
 
+/** Cuts of the graph's own order, made once and asked for many budgets. */
+export class BaseCuts {
+  readonly problem: Problem;
+  readonly #held: Uint8Array;
+  readonly #made = new Map<number, Cut>();
+
+  /** `held`: storages no cut may give up. */
+  constructor(problem: Problem, held: Uint8Array) {
+    this.problem = problem;
+    this.#held = held;
+  }
+
+  at(op: number): Cut {
+    const known = this.#made.get(op);
+    if (known) return known;
+    const cut = new Cut(this.problem, {
+      op,
+      executed: op + 1,
+      demands: demandsAfter(this.problem, op + 1),
+      held: this.#held,
+    });
+    this.#made.set(op, cut);
+    return cut;
+  }
+
+  entries(): IterableIterator<[number, Cut]> {
+    return this.#made.entries();
+  }
+}
+
 export function direct(
   problem: Problem,
   budget: number,
   work: Work,
-  firstCut: (op: number) => Cut,
-  maxRepairs = 60,
+  cuts: BaseCuts,
+  held: Uint8Array,
+  maxRepairs = 30,
 ): DirectResult | Stuck {
   let decisions: Decision[] = [];
   let plan: Realization = realize(problem, decisions);
+  const seen = new Map<string, number>();
   for (let round = 0; ; round++) {
     const profile = profileOf(problem, plan.sequence);
     if (profile.peak <= budget) return { sequence: plan.sequence, peak: profile.peak, decisions };
     const at = profile.peakAt;
     let op = plan.sequence[at] as number;
     let before = plan.serving[at] as number;
-    if (round === maxRepairs) return { stuckAt: op, sequence: plan.sequence };
-    work.repairs++;
     const first = decisions.length === 0;
-    if (first) op = before = mostBinding(problem, budget, profile.live, work, firstCut);
+    if (first) op = before = mostBinding(problem, budget, profile.live, work, cuts);
+    const times = (seen.get(`${before}:${op}`) ?? 0) + 1;
+    seen.set(`${before}:${op}`, times);
+    if (round === maxRepairs || times > 2) return { stuckAt: op, sequence: plan.sequence };
+    work.repairs++;
     if (process.env.DBG) console.log('  repair', round, before, op, problem.graph.nodes[problem.node[op]!]!.label, (profile.peak/budget).toFixed(3), plan.sequence.length-problem.ops);
-    const cut = first ? firstCut(op) : new Cut(problem, siteOf(problem, decisions, before, op, at));
+    const cut = first ? cuts.at(op) : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
     const flowsBefore = cut.flows;
     const room = budget - (problem.workingSet[op] as number);
     const solution = cut.solve(room);
     work.flows += cut.flows - flowsBefore;
-    if (solution.bytes > room || !solution.feasible) return { stuckAt: op, sequence: plan.sequence };
-    const decision = { before, op, hold: cut.held().hold };
+    if (solution.bytes + cut.heldBytes > room || !solution.feasible) {
+      return { stuckAt: op, sequence: plan.sequence };
+    }
+    const decision = { before, op, hold: cut.held() };
     decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(inOrder);
     plan = realize(problem, decisions);
   }
 }
 
 /** The op whose instant, alone, costs most under the budget. */
-function mostBinding(problem: Problem, budget: number, live: Float64Array, work: Work, cutAt: (op: number) => Cut): number {
+function mostBinding(problem: Problem, budget: number, live: Float64Array, work: Work, cuts: BaseCuts): number {
   const candidates = [...live.keys()].filter((op) => (live[op] as number) > budget);
   const peak = candidates.reduce((a, b) => ((live[b] as number) > (live[a] as number) ? b : a));
   candidates.sort((a, b) => (problem.workingSet[b] as number) - (problem.workingSet[a] as number) || a - b);
   let best = peak;
   let bestBound = -1;
   for (const op of new Set([peak, ...candidates.slice(0, 6)])) {
-    const cut = cutAt(op);
+    const cut = cuts.at(op);
     const room = budget - (problem.workingSet[op] as number);
     const before = cut.flows;
     cut.solve(room);
@@ -81,12 +117,13 @@ function siteOf(
   before: number,
   op: number,
   at: number,
+  held: Uint8Array,
 ): CutSite {
   const later = decisions.find((d) => d.before > before || (d.before === before && d.op > op));
   const available = realize(problem, decisions, at).available;
   const executed = op === before ? before + 1 : before;
   available.fill(1, problem.outputStart[op], problem.outputStart[op + 1]);
-  return { op, executed, available, demands: demandsAfter(problem, executed, later) };
+  return { op, executed, available, held, demands: demandsAfter(problem, executed, later) };
 }
 
 /** Storages made by ops below `executed` that later ops of the graph's order, the next decision or the end need. */

@@ -34,7 +34,7 @@ export interface Problem {
   readonly isResult: Uint8Array;
   /** 1: not held between forward and backward. */
   readonly mustDrop: Uint8Array;
-  /** First backward op, or `ops`. */
+  /** The op after the last forward op. */
   readonly boundary: number;
   readonly baseNs: number;
   /** Nodes that only make views, run when the op has run for the first time (-1: of constants). */
@@ -87,7 +87,7 @@ export function buildProblem(graph: PlanGraph): Problem {
   const mustDrop = new Uint8Array(storages);
   const inputStart = new Int32Array(n + 1);
   const inputs: number[] = [];
-  let boundary = n;
+  let boundary = 0;
   opNodes.forEach((index, op) => {
     const node = graph.nodes[index] as PlanNode;
     cost[op] = node.costNs;
@@ -98,7 +98,7 @@ export function buildProblem(graph: PlanGraph): Problem {
       if (once[op]) throw contradiction(node, index);
       mustDrop.fill(1, outputStart[op], outputStart[op + 1]);
     }
-    if (node.phase === 'backward') boundary = Math.min(boundary, op);
+    if (node.phase === 'forward') boundary = op + 1;
     const read = new Set<number>();
     for (const value of node.inputs) read.add(storage(value));
     // An op that writes into a storage it did not make: neither may run again.

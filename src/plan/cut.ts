@@ -149,9 +149,11 @@ export class Cut {
     return this.#at(2 ** high);
   }
 
-  /** A proven lower bound on the extra time when `room` bytes may be held, from the prices solved so far. */
-  bound(allRoom: number): number {
-    const room = allRoom - this.heldBytes;
+  /**
+   * A proven lower bound on the extra time when `room` bytes may be held, from the prices solved so far.
+   * What is held whatever the price takes no room here, so the bound also covers plans that give it up.
+   */
+  bound(room: number): number {
     let best = 0;
     for (const { solution, state } of this.#solved) {
       if (!Number.isFinite(solution.price)) continue;

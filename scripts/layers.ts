@@ -4,6 +4,7 @@
  */
 export const layers: readonly (readonly string[])[] = [
   ['core'],
+  ['plan'],
   ['ir'],
   ['codegen'],
   ['runtime'],
@@ -24,6 +25,7 @@ export const levelZeroFile = 'src/observe/schema.ts';
 /** Folders that also run in a browser: no static import of a `node:` module. */
 export const portableFolders: readonly string[] = [
   'core',
+  'plan',
   'ir',
   'codegen',
   'tensor',
@@ -42,6 +44,7 @@ export const portableFolders: readonly string[] = [
  */
 export const entryFolders: readonly string[] = [
   'core',
+  'plan',
   'ir',
   'runtime',
   'ops',

@@ -80,6 +80,16 @@ export class OutOfMemoryError extends RetuneError {
   }
 }
 
+/**
+ * A memory budget that no plan keeps. `details`: budgetBytes, smallestBytes (the least that was reached),
+ * lowerBoundBytes (proven), the op and the bytes alive at it.
+ */
+export class InfeasibleBudgetError extends RetuneError {
+  constructor(message: string, details: ErrorDetails = {}) {
+    super('infeasible', message, details);
+  }
+}
+
 /** A configuration that is unknown, contradictory or out of range. `details.key` names the key. */
 export class ConfigError extends RetuneError {
   constructor(message: string, details: ErrorDetails = {}) {

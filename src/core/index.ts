@@ -11,6 +11,7 @@ export {
   DTypeError,
   DisposedError,
   FileError,
+  InfeasibleBudgetError,
   InternalError,
   OutOfMemoryError,
   RetuneError,

@@ -111,7 +111,11 @@ export class Cut {
     const flow = this.#flow;
     const first = this.#stores.length;
     this.#ops.forEach((op, i) => {
-      flow.addEdge(flow.source, first + i, once[op] ? unlimited : Math.floor((cost[op] as number) * this.#scale));
+      flow.addEdge(
+        flow.source,
+        first + i,
+        once[op] ? unlimited : Math.floor((cost[op] as number) * this.#scale),
+      );
       if (once[op]) return;
       for (let j = inputStart[op] as number; j < (inputStart[op + 1] as number); j++) {
         const vertex = this.#storeVertex.get(inputs[j] as number);
@@ -169,7 +173,8 @@ export class Cut {
     for (const s of this.#free) hold[s] = 1;
     this.#stores.forEach((s, i) => {
       const op = this.#opVertex.get(this.#problem.producer[s] as number) as number;
-      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op)) hold[s] = 1;
+      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op))
+        hold[s] = 1;
     });
     return hold;
   }
@@ -178,7 +183,10 @@ export class Cut {
     let start: Solved | undefined;
     let index = -1;
     for (const [i, entry] of this.#solved.entries()) {
-      if (entry.solution.price <= price && !(start && start.solution.price >= entry.solution.price)) {
+      if (
+        entry.solution.price <= price &&
+        !(start && start.solution.price >= entry.solution.price)
+      ) {
         start = entry;
         index = i;
       }
@@ -225,7 +233,8 @@ export class Cut {
     let again = 0;
     this.#stores.forEach((s, i) => {
       const op = this.#opVertex.get(producer[s] as number) as number;
-      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op)) held += bytes[s] as number;
+      if (this.#flow.reachesSink(i) && !this.#flow.reachesSink(this.#stores.length + op))
+        held += bytes[s] as number;
     });
     this.#ops.forEach((op, i) => {
       if (this.#flow.reachesSink(this.#stores.length + i)) again += cost[op] as number;

@@ -74,8 +74,9 @@ export function direct(
     seen.set(`${before}:${op}`, times);
     if (round === maxRepairs || times > 2) return { stuckAt: op, sequence: plan.sequence };
     work.repairs++;
-    if (process.env.DBG) console.log('  repair', round, before, op, problem.graph.nodes[problem.node[op]!]!.label, (profile.peak/budget).toFixed(3), plan.sequence.length-problem.ops);
-    const cut = first ? cuts.at(op) : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
+    const cut = first
+      ? cuts.at(op)
+      : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
     const flowsBefore = cut.flows;
     const room = budget - (problem.workingSet[op] as number);
     const solution = cut.solve(room);
@@ -84,16 +85,26 @@ export function direct(
       return { stuckAt: op, sequence: plan.sequence };
     }
     const decision = { before, op, hold: cut.held() };
-    decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(inOrder);
+    decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(
+      inOrder,
+    );
     plan = realize(problem, decisions);
   }
 }
 
 /** The op whose instant, alone, costs most under the budget. */
-function mostBinding(problem: Problem, budget: number, live: Float64Array, work: Work, cuts: BaseCuts): number {
+function mostBinding(
+  problem: Problem,
+  budget: number,
+  live: Float64Array,
+  work: Work,
+  cuts: BaseCuts,
+): number {
   const candidates = [...live.keys()].filter((op) => (live[op] as number) > budget);
   const peak = candidates.reduce((a, b) => ((live[b] as number) > (live[a] as number) ? b : a));
-  candidates.sort((a, b) => (problem.workingSet[b] as number) - (problem.workingSet[a] as number) || a - b);
+  candidates.sort(
+    (a, b) => (problem.workingSet[b] as number) - (problem.workingSet[a] as number) || a - b,
+  );
   let best = peak;
   let bestBound = -1;
   for (const op of new Set([peak, ...candidates.slice(0, 6)])) {

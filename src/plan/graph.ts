@@ -46,9 +46,7 @@ export interface PlanGraph {
 }
 
 /** One step of a schedule. Running a node again is a recompute; running a view costs no memory. */
-export type Step =
-  | readonly ['run', node: number]
-  | readonly ['free', node: number, output: number];
+export type Step = readonly ['run', node: number] | readonly ['free', node: number, output: number];
 
 export interface PlanOptions {
   /** Upper limit of the bytes alive at any instant, workspace included; constants are not counted. */
@@ -62,9 +60,6 @@ export interface PlanCounters {
   /** Ops, after views are folded into their storages. */
   readonly ops: number;
   readonly storages: number;
-  /** Kinds of repeated blocks, and how many blocks were planned as a copy of another. */
-  readonly blockClasses: number;
-  readonly foldedBlocks: number;
   readonly maxFlows: number;
   readonly repairs: number;
   /** Moves of the local search: tried and kept. */
@@ -80,9 +75,9 @@ export interface Plan {
   /** Cost of all further executions, and the part of it in `hard` ops. */
   readonly extraNs: number;
   readonly extraHardNs: number;
-  /** No schedule with these first executions in this order within the budget takes less: base + extra. */
+  /** No schedule with the first executions in this order has less extra time within the budget. */
   readonly lowerBoundNs: number;
-  /** `(baseNs + extraNs - lowerBoundNs) / baseNs`; 0 for a graph without cost. */
+  /** `(extraNs - lowerBoundNs) / baseNs`: how far the plan can be from the best; 0 for a graph without cost. */
   readonly gap: number;
   readonly schedule: readonly Step[];
   readonly counters: PlanCounters;

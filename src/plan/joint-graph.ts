@@ -13,16 +13,22 @@ const hardOps = /mm|attention|bmm|addmm|conv/;
 export function readJointGraph(json: unknown): PlanGraph {
   const top = record(json, 'the document');
   const nodes = list(top.nodes, 'nodes').map(readNode);
-  return { nodes, outputs: list(top.outputs, 'outputs').map((value, i) => ref(value, `outputs[${i}]`)) };
+  return {
+    nodes,
+    outputs: list(top.outputs, 'outputs').map((value, i) => ref(value, `outputs[${i}]`)),
+  };
 }
 
 function readNode(json: unknown, index: number): PlanNode {
   const at = `nodes[${index}]`;
   const node = record(json, at);
   const { kind, phase, op, name } = node;
-  if (node.id !== undefined && node.id !== index) throw wrong(`${at}.id`, node.id, `${index}, its place in the list`);
-  if (kind !== 'op' && kind !== 'input' && kind !== 'tangent') throw wrong(`${at}.kind`, kind, 'op, input or tangent');
-  if (phase !== undefined && phase !== 'fwd' && phase !== 'bwd') throw wrong(`${at}.phase`, phase, 'fwd or bwd');
+  if (node.id !== undefined && node.id !== index)
+    throw wrong(`${at}.id`, node.id, `${index}, its place in the list`);
+  if (kind !== 'op' && kind !== 'input' && kind !== 'tangent')
+    throw wrong(`${at}.kind`, kind, 'op, input or tangent');
+  if (phase !== undefined && phase !== 'fwd' && phase !== 'bwd')
+    throw wrong(`${at}.phase`, phase, 'fwd or bwd');
   const opName = typeof op === 'string' ? op : '';
   return {
     kind: kind === 'op' ? 'op' : 'constant',
@@ -55,7 +61,8 @@ function list(json: unknown, at: string): readonly unknown[] {
 }
 
 function record(json: unknown, at: string): Readonly<Record<string, unknown>> {
-  if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  if (typeof json === 'object' && json !== null && !Array.isArray(json))
+    return json as Record<string, unknown>;
   throw wrong(at, json, 'an object');
 }
 

@@ -110,7 +110,8 @@ export class MaxFlow {
     for (;;) {
       if (node === sink) {
         let least = unlimited;
-        for (let i = 0; i < depth; i++) least = Math.min(least, residual[path[i] as number] as number);
+        for (let i = 0; i < depth; i++)
+          least = Math.min(least, residual[path[i] as number] as number);
         this.value += least;
         let back = 0;
         for (let i = depth - 1; i >= 0; i--) {
@@ -125,7 +126,10 @@ export class MaxFlow {
       }
       let edge = current[node] as number;
       const wanted = (level[node] as number) - 1;
-      while (edge >= 0 && !((residual[edge] as number) > 0 && level[to[edge] as number] === wanted)) {
+      while (
+        edge >= 0 &&
+        !((residual[edge] as number) > 0 && level[to[edge] as number] === wanted)
+      ) {
         edge = next[edge] as number;
       }
       current[node] = edge;

@@ -13,7 +13,12 @@ export interface Polished {
 }
 
 /** @param passes how often all runs are looked at; each pass continues from what the last one saved. */
-export function polish(problem: Problem, sequence: Int32Array, budget: number, passes = 3): Polished {
+export function polish(
+  problem: Problem,
+  sequence: Int32Array,
+  budget: number,
+  passes = 3,
+): Polished {
   const state = new Editable(problem, sequence, budget);
   let tried = 0;
   let kept = 0;
@@ -53,7 +58,11 @@ class Editable {
     sequence.forEach((op, i) => {
       this.#live[i] = (this.#live[i] as number) - (problem.workspace[op] as number);
       this.#runs[op]?.push(i);
-      for (let j = problem.inputStart[op] as number; j < (problem.inputStart[op + 1] as number); j++) {
+      for (
+        let j = problem.inputStart[op] as number;
+        j < (problem.inputStart[op + 1] as number);
+        j++
+      ) {
         this.#reads[problem.inputs[j] as number]?.push(i);
       }
     });
@@ -129,7 +138,8 @@ class Editable {
   #span(s: number, from: number): [number, number] {
     const runs = this.#runs[this.#problem.producer[s] as number] as number[];
     const next = runs[upper(runs, from)] ?? Number.POSITIVE_INFINITY;
-    if (next === Number.POSITIVE_INFINITY && this.#problem.isResult[s]) return [from, this.#at.length];
+    if (next === Number.POSITIVE_INFINITY && this.#problem.isResult[s])
+      return [from, this.#at.length];
     const reads = this.#reads[s] as number[];
     // A run never reads its own outputs, so a read at `next` cannot be.
     const last = reads[upper(reads, next) - 1] ?? -1;
@@ -186,7 +196,11 @@ class Editable {
   #fits(from: number, to: number): boolean {
     for (let i = from; i <= to; i++) {
       const op = this.#at[i] as number;
-      if (op >= 0 && (this.#live[i] as number) + (this.#problem.workspace[op] as number) > this.#budget) return false;
+      if (
+        op >= 0 &&
+        (this.#live[i] as number) + (this.#problem.workspace[op] as number) > this.#budget
+      )
+        return false;
     }
     return true;
   }
@@ -203,4 +217,3 @@ function upper(list: readonly number[], value: number): number {
   }
   return low;
 }
-

@@ -116,7 +116,8 @@ export function buildProblem(graph: PlanGraph): Problem {
 
   const useCount = new Int32Array(storages + 1);
   for (const s of inputs) useCount[s + 1] = (useCount[s + 1] as number) + 1;
-  for (let s = 0; s < storages; s++) useCount[s + 1] = (useCount[s + 1] as number) + (useCount[s] as number);
+  for (let s = 0; s < storages; s++)
+    useCount[s + 1] = (useCount[s + 1] as number) + (useCount[s] as number);
   const useStart = useCount.slice();
   const fill = useCount.slice();
   const uses = new Int32Array(inputs.length);
@@ -131,7 +132,9 @@ export function buildProblem(graph: PlanGraph): Problem {
   const isResult = new Uint8Array(storages);
   for (const value of graph.outputs) {
     if (graph.nodes[value[0]]?.outputs[value[1]] === undefined) {
-      throw new ArgumentError(`planGraph: the graph's outputs name a value that does not exist (got ${value.join(':')}). Name outputs of nodes.`);
+      throw new ArgumentError(
+        `planGraph: the graph's outputs name a value that does not exist (got ${value.join(':')}). Name outputs of nodes.`,
+      );
     }
     const s = storage(value);
     if (s !== nothing) isResult[s] = 1;
@@ -140,14 +143,17 @@ export function buildProblem(graph: PlanGraph): Problem {
   const workingSet = new Float64Array(n);
   for (let op = 0; op < n; op++) {
     let sum = workspace[op] as number;
-    for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++) sum += bytes[inputs[i] as number] as number;
-    for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++) sum += bytes[s] as number;
+    for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++)
+      sum += bytes[inputs[i] as number] as number;
+    for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++)
+      sum += bytes[s] as number;
     workingSet[op] = sum;
   }
 
   const views = new Map<number, number[]>();
   for (const [index, root] of viewRoot) {
-    const op = root === nothing ? nothing : (opOfNode.get(Math.floor(root / outputLimit)) ?? nothing);
+    const op =
+      root === nothing ? nothing : (opOfNode.get(Math.floor(root / outputLimit)) ?? nothing);
     const list = views.get(op);
     if (list) list.push(index);
     else views.set(op, [index]);
@@ -241,11 +247,17 @@ function pureViewRoot(
 function checkNumbers(node: PlanNode, index: number): void {
   const isCount = (value: number) => Number.isSafeInteger(value) && value >= 0;
   if (!Number.isFinite(node.costNs) || node.costNs < 0) {
-    throw new ArgumentError(`planGraph: the cost of node ${index} ('${node.label}') is not a time (got ${node.costNs}). Give nanoseconds, 0 or more.`, { node: index });
+    throw new ArgumentError(
+      `planGraph: the cost of node ${index} ('${node.label}') is not a time (got ${node.costNs}). Give nanoseconds, 0 or more.`,
+      { node: index },
+    );
   }
   if (!isCount(node.workspaceBytes ?? 0) || node.outputs.some((out) => !isCount(out.bytes))) {
     const got = [node.workspaceBytes ?? 0, ...node.outputs.map((out) => out.bytes)].join(', ');
-    throw new ArgumentError(`planGraph: the bytes of node ${index} ('${node.label}') are not whole numbers (got ${got}). Give integers from 0.`, { node: index });
+    throw new ArgumentError(
+      `planGraph: the bytes of node ${index} ('${node.label}') are not whole numbers (got ${got}). Give integers from 0.`,
+      { node: index },
+    );
   }
 }
 

@@ -1,10 +1,12 @@
 /**
- * The verifier: replays a schedule on the graph itself, sharing no code with the planner. At a run the
+ * The verifier: replays a schedule on the graph itself and shares no arithmetic with the planner. At a run the
  * outputs are allocated while the inputs are resident; constants are not counted; views have no bytes.
  */
 
 import { ArgumentError } from '../core/errors.ts';
 import type { PlanGraph, Step, ValueRef } from './graph.ts';
+import { buildProblem } from './problem.ts';
+import { baseSequence, scheduleOf } from './sequence.ts';
 
 export interface Simulation {
   readonly peakBytes: number;
@@ -47,13 +49,17 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
     const [what, nodeIndex] = step;
     const node = graph.nodes[nodeIndex];
     if (node?.kind !== 'op') {
-      throw new ArgumentError(`simulate: step ${index} names no op (got ${step.join(' ')}). Name an op of the graph.`);
+      throw new ArgumentError(
+        `simulate: step ${index} names no op (got ${step.join(' ')}). Name an op of the graph.`,
+      );
     }
     if (what === 'free') {
       const name = `${nodeIndex}:${step[2]}`;
       const held = resident.get(name);
       if (!held) {
-        throw new ArgumentError(`simulate: step ${index} frees a value that is not resident (got ${name}, '${node.label}'). Free a value once.`);
+        throw new ArgumentError(
+          `simulate: step ${index} frees a value that is not resident (got ${name}, '${node.label}'). Free a value once.`,
+        );
       }
       live -= held.bytes;
       resident.delete(name);
@@ -78,7 +84,9 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
       return;
     }
     if (node.recompute === false) {
-      throw new ArgumentError(`simulate: step ${index} runs a node again that must run once (got ${nodeIndex}, '${node.label}'). Keep its outputs.`);
+      throw new ArgumentError(
+        `simulate: step ${index} runs a node again that must run once (got ${nodeIndex}, '${node.label}'). Keep its outputs.`,
+      );
     }
     extraNs += node.costNs;
     if (node.hard) extraHardNs += node.costNs;
@@ -88,7 +96,11 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
   return { peakBytes, peakAt, baseNs, extraNs, extraHardNs, aliveAtPeak };
 }
 
-function aliveAt(graph: PlanGraph, schedule: readonly Step[], at: number): { value: ValueRef; bytes: number }[] {
+function aliveAt(
+  graph: PlanGraph,
+  schedule: readonly Step[],
+  at: number,
+): { value: ValueRef; bytes: number }[] {
   const resident = new Map<string, { value: ValueRef; bytes: number }>();
   for (const step of schedule.slice(0, at + 1)) {
     if (step[0] === 'free') resident.delete(`${step[1]}:${step[2]}`);
@@ -99,4 +111,10 @@ function aliveAt(graph: PlanGraph, schedule: readonly Step[], at: number): { val
     }
   }
   return [...resident.values()].sort((a, b) => b.bytes - a.bytes || a.value[0] - b.value[0]);
+}
+
+/** The graph's own order, every storage freed after its last use. */
+export function baseSchedule(graph: PlanGraph): Step[] {
+  const problem = buildProblem(graph);
+  return scheduleOf(problem, baseSequence(problem));
 }

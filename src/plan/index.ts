@@ -1,0 +1,24 @@
+/** Public entry `retune/plan`: what to keep and what to compute again, under a budget of bytes. */
+
+export type {
+  Plan,
+  PlanCounters,
+  PlanGraph,
+  PlanNode,
+  PlanOptions,
+  PlanOutput,
+  Step,
+  ValueRef,
+} from './graph.ts';
+export { InfeasibleBudgetError } from '../core/errors.ts';
+export { readJointGraph } from './joint-graph.ts';
+export {
+  type Frontier,
+  type FrontierOptions,
+  type FrontierPoint,
+  planFrontier,
+  planGraph,
+  smallestFeasible,
+} from './plan.ts';
+export type { SmallestFeasible } from './planner.ts';
+export { type Simulation, baseSchedule, simulate } from './simulate.ts';

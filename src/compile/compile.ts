@@ -12,13 +12,13 @@ import { currentMode } from '../tensor/mode.ts';
 import { mapTensors } from '../tensor/structure.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
-import type { PipelineOptions } from './pipeline.ts';
+import type { StepOptions } from './plan-step.ts';
 import { signature } from './signature.ts';
 import { type StepPlan, Variant } from './variant.ts';
 
 export type { StepPlan } from './variant.ts';
 
-export interface CompileOptions extends PipelineOptions {
+export interface CompileOptions extends StepOptions {
   /**
    * Plans for one combination of arguments, at most: past that the step runs uncompiled, with a warning
    * that says what keeps changing. Default 8.

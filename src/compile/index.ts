@@ -1,5 +1,9 @@
 /** Public entry of compile: whole training steps as one planned program. */
 
 export { type CompileOptions, type CompiledStep, type StepPlan, compile } from './compile.ts';
-export { type CompiledPlan, type PipelineOptions, passNames, passes } from './pipeline.ts';
+export { type CostModel, rooflineCost } from './cost-model.ts';
+export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';
+export { passNames } from './pipeline.ts';
+export { type ByteBudget, type CompiledPlan, type PlannerChoice } from './plan-step.ts';
+export type { Planner } from './remat-search.ts';
 export { type Lifetime, type MemoryPlan, planMemory } from './memory-plan.ts';

@@ -19,16 +19,12 @@ import {
 } from '../ir/graph.ts';
 import { baseOf } from './base-value.ts';
 
-/**
- * `keep`: outermost regions whose values are kept after all, because that costs no memory, but for values
- * that a policy orders to be recomputed.
- */
-export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = new Set()): Graph {
+/** Every read of a saved value gets a copy of its computation where a region was to drop it. */
+export function rematerializeRegions(graph: Graph): Graph {
   const rootOf = outermostRegions(graph);
   const rules: RepeatRules = {
     overwritten: overwrittenValues(graph),
     policies: policiesOf(graph),
-    keep,
   };
   /** Outputs, in the new graph, of the copy of an old node. */
   const copies = new Map<Node, readonly Value[]>();
@@ -63,21 +59,20 @@ export function rematerializeRegions(graph: Graph, keep: ReadonlySet<number> = n
     if (!node.op?.traits.savedRead) return builder.copy(node, inputs);
     const root = rootOf.get(node.params.region as number);
     const source = definite(node.inputs[0]);
-    const ordered = rules.policies.get(baseOf(source).node) === 'mustRecompute';
-    const kept = root === undefined || (keep.has(root) && !ordered);
-    return [kept ? definite(inputs[0]) : recompute(source, root, builder)];
+    return [root === undefined ? definite(inputs[0]) : recompute(source, root, builder)];
   }
 }
 
-/** Outermost regions in the order in which backward first reads what they saved: the last layers first. */
-export function regionsByFirstRead(graph: Graph): number[] {
-  const rootOf = outermostRegions(graph);
-  const order = new Set<number>();
-  for (const node of graph.nodes) {
-    const root = node.op?.traits.savedRead ? rootOf.get(node.params.region as number) : undefined;
-    if (root !== undefined) order.add(root);
-  }
-  return [...order];
+/** The marks of saved reads gone and nothing recomputed: every read gets the value that forward made. */
+export function readSavedValues(graph: Graph): Graph {
+  return rewriteGraph(graph, (node, inputs, builder) =>
+    node.op?.traits.savedRead ? [definite(inputs[0])] : builder.copy(node, inputs),
+  );
+}
+
+/** Whether a read of a saved value is marked anywhere: whether regions have anything to recompute. */
+export function hasRegions(graph: Graph): boolean {
+  return graph.nodes.some((node) => node.op?.traits.savedRead);
 }
 
 /** The outermost region that encloses each region. */
@@ -106,7 +101,7 @@ function overwrittenValues(graph: Graph): Set<Value> {
 }
 
 /** By the node that makes a value: what a policy says of it, the names given to it later included. */
-function policiesOf(graph: Graph): Map<Node, CheckpointPolicy> {
+export function policiesOf(graph: Graph): Map<Node, CheckpointPolicy> {
   const policies = new Map<Node, CheckpointPolicy>();
   for (const node of graph.nodes) {
     const { policy } = node.meta;
@@ -120,18 +115,16 @@ function policiesOf(graph: Graph): Map<Node, CheckpointPolicy> {
 interface RepeatRules {
   readonly overwritten: ReadonlySet<Value>;
   readonly policies: ReadonlyMap<Node, CheckpointPolicy>;
-  readonly keep: ReadonlySet<number>;
 }
 
-/** Whether a node may be computed again: not what must not run twice, nor what a policy or `keep` keeps. */
-function mayRepeat(node: Node, { overwritten, policies, keep }: RepeatRules): boolean {
+/** Whether a node may be computed again: not what must not run twice, nor what a policy keeps. */
+function mayRepeat(node: Node, { overwritten, policies }: RepeatRules): boolean {
   const traits = node.op?.traits;
   if (!traits || traits.remat === 'never') return false;
   const policy = policies.get(node);
   if (node.inputs.some((input) => overwritten.has(input))) return false;
   if (policy === 'mustRecompute') return true;
   const recomputes = policy === undefined || policy === 'preferRecompute';
-  if (keep.has(node.meta.regions[0] ?? 0)) return traits.remat === 'free';
   return recomputes && !traits.keep;
 }
 

@@ -8,14 +8,15 @@ import type { Graph, Value } from '../ir/graph.ts';
 import { copyInPlace } from '../ops/in-place.ts';
 import { clone } from '../ops/views.ts';
 import type { Block } from '../runtime/allocator.ts';
-import type { Backend, BlockRef, Program, ProgramStep } from '../runtime/backend.ts';
+import type { Backend, BlockRef, Program } from '../runtime/backend.ts';
 import { noGrad } from '../tensor/context.ts';
 import { BufferData } from '../tensor/data.ts';
 import { Storage } from '../tensor/storage.ts';
 import { mapTensors } from '../tensor/structure.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
-import { type CompiledPlan, type PipelineOptions, runPipeline } from './pipeline.ts';
+import { type CompiledPlan, type StepOptions, planStep } from './plan-step.ts';
+import { programSteps } from './program-steps.ts';
 import type { PlacedBuffer, Placement } from './place.ts';
 import { inputTensors, type Trace, trace } from './trace.ts';
 
@@ -48,30 +49,22 @@ export class Variant<A extends readonly unknown[], R> {
   constructor(
     step: (...args: A) => R,
     args: A,
-    options: PipelineOptions,
+    options: StepOptions,
     backend: Backend,
     reason: string,
   ) {
     const start = performance.now();
     this.backend = backend;
     this.#trace = trace(step, args);
-    this.#plan = runPipeline(this.#trace.graph, options);
+    this.#plan = planStep(this.#trace.graph, options);
     const { placement, offsets } = this.#plan;
     // Slot 0 is the arena; every other buffer that is not in it has a slot of its own.
     this.#slots = placement.buffers.filter((buffer) => buffer.kind !== 'arena');
     const slotOf = new Map(this.#slots.map((buffer, i) => [buffer, i + 1]));
-    const steps = placement.steps.map((placed): ProgramStep => {
-      const scalars = placed.lowered.kind === 'kernel' ? placed.lowered.scalars : [];
-      return {
-        executable: backend.prepare(placed.lowered),
-        scalars,
-        label: placed.label,
-        operands: placed.operands.map(({ buffer, byteOffset }) => ({
-          slot: slotOf.get(buffer) ?? 0,
-          byteOffset: byteOffset + (offsets.get(buffer) ?? 0),
-        })),
-      };
-    });
+    const steps = programSteps(backend, placement, (buffer) => ({
+      slot: slotOf.get(buffer) ?? 0,
+      byteOffset: offsets.get(buffer) ?? 0,
+    }));
     this.#labels = steps.map((placed) => placed.label);
     this.#program = backend.createProgram(steps);
     // Last: nothing that can fail while it holds memory comes after.

@@ -1,0 +1,69 @@
+/**
+ * What it costs to run graph nodes, for the planner and for comparing plans. Costs are only compared with each other, so
+ * the rates need not be those of the machine at hand, but their ratios should be like a machine's.
+ */
+
+import { type Aval, avalBytes } from '../ir/aval.ts';
+import type { Node, Value } from '../ir/graph.ts';
+import type { OpClass } from '../ir/op.ts';
+import { baseOf } from './base-value.ts';
+import type { FusedStep } from './fuse.ts';
+
+export interface NodeCost {
+  /** Nanoseconds. */
+  readonly costNs: number;
+  /** Whether there is work in it that no fusion hides: a matrix multiply, attention, a sort. */
+  readonly hard: boolean;
+}
+
+/** Cost of one kernel that computes `nodes`, reads `reads` (no views) from memory and writes `writes`. */
+export type CostModel = (
+  nodes: readonly Node[],
+  reads: readonly Value[],
+  writes: readonly Value[],
+) => NodeCost;
+
+/** Arithmetic of a class of ops, in FLOPs a nanosecond. */
+const flopRates: Partial<Record<OpClass, number>> = { matmul: 140, attention: 55 };
+const elementRate = 20;
+/** Bytes a nanosecond. */
+const memoryRate = 10;
+const launchNs = 3000;
+
+/** Roofline: the longer of arithmetic and memory traffic, and a launch. Deterministic and without a device. */
+export const rooflineCost: CostModel = (nodes, reads, writes) => {
+  let arithmeticNs = 0;
+  let hard = false;
+  let traffic = 0;
+  for (const { op, inputs, outputs, params } of nodes) {
+    if (!op) continue;
+    const avals = (values: readonly Value[]): Aval[] => values.map((value) => value.aval);
+    const { flops, bytesRead, bytesWritten } = op.cost(avals(inputs), avals(outputs), params);
+    arithmeticNs += flops / (flopRates[op.traits.class] ?? elementRate);
+    traffic += bytesRead + bytesWritten;
+    hard ||= op.traits.remat === 'costly';
+  }
+  // One op knows best what it touches (a table look-up reads few rows); fused ones share what they read.
+  if (nodes.length > 1) {
+    traffic = [...reads, ...writes].reduce((sum, value) => sum + avalBytes(value.aval), 0);
+  }
+  return { costNs: Math.round(Math.max(arithmeticNs, traffic / memoryRate) + launchNs), hard };
+};
+
+/** Nanoseconds of a fused program. */
+export function programNs(steps: readonly FusedStep[], costOf: CostModel): number {
+  let sum = 0;
+  for (const step of steps) {
+    if (step.kind === 'kernel') {
+      const { nodes, operands, outputs } = step.group;
+      sum += costOf(nodes, basesOf(operands), outputs.map((output) => output.value)).costNs;
+    } else if (step.kind === 'routine') {
+      sum += costOf([step.node], basesOf(step.node.inputs), step.node.outputs).costNs;
+    }
+  }
+  return sum;
+}
+
+function basesOf(values: readonly Value[]): Value[] {
+  return [...new Set(values.map(baseOf))];
+}

@@ -1,0 +1,143 @@
+/**
+ * From a traced step to what runs: checkpoint regions as the user wrote them, or what the planner chooses
+ * under a budget of bytes. Whatever is chosen is lowered before it is believed: the peak that counts
+ * is that of the real kernels in the real arena.
+ */
+
+import { formatBytes, parseBytes } from '../core/bytes.ts';
+import { ConfigError } from '../core/errors.ts';
+import type { Graph } from '../ir/graph.ts';
+import { InfeasibleBudgetError, planGraph } from '../plan/plan.ts';
+import { type CostModel, rooflineCost } from './cost-model.ts';
+import { describePeak, peakOf } from './peak.ts';
+import { type LoweredGraph, type PassOptions, PassRunner, basePasses, regionPasses } from './pipeline.ts';
+import { type Planner, type RematChoice, RematSearch } from './remat-search.ts';
+import { underBudget, withinRegions } from './remat-rules.ts';
+import { hasRegions } from './rematerialize.ts';
+
+/** Bytes of step memory: a number, text such as `512MiB`, or `40%` of what no checkpointing takes. */
+export type ByteBudget = number | string;
+
+export interface StepOptions extends PassOptions {
+  /**
+   * The most that a run may allocate. The planner then decides for every value whether it is kept or
+   * computed again; checkpoint regions stay constraints: what they drop is not kept (checkpointing.md P1, P3).
+   */
+  readonly budget?: ByteBudget;
+  /** Prices work that may be done again. Default: rooflineCost. */
+  readonly cost?: CostModel;
+  /** Chooses what runs when. Default: planGraph of `retune/plan`. */
+  readonly planner?: Planner;
+}
+
+export interface CompiledPlan extends LoweredGraph {
+  /** What the planner chose and against what; undefined when nothing was left to choose. */
+  readonly choice: PlannerChoice | undefined;
+}
+
+export interface PlannerChoice extends RematChoice {
+  /** What the peak was to stay within, and the peak with nothing recomputed. */
+  readonly budgetBytes: number;
+  readonly basePeakBytes: number;
+  /** Estimated nanoseconds of a run that recomputes nothing. */
+  readonly baseNs: number;
+}
+
+/**
+ * Plans a traced step. Without a budget, regions bound the memory: values inside them are kept where
+ * that does not raise the peak above that of recomputing them all. Throws ConfigError for a budget that
+ * is no amount of memory, InfeasibleBudgetError for one that no plan keeps.
+ */
+export function planStep(traced: Graph, options: StepOptions = {}): CompiledPlan {
+  const runner = new PassRunner(options);
+  const regions = hasRegions(traced) && !runner.isDisabled('planRegions');
+  if (options.budget !== undefined) return planWithin(traced, runner, options, options.budget);
+  const written = runner.lower(runner.run(regionPasses, traced, regions));
+  if (!regions) return { ...written, choice: undefined };
+  return planRegions(traced, runner, options, written);
+}
+
+/** Any value may be kept or computed again, but for what the user ordered. */
+function planWithin(
+  traced: Graph,
+  runner: PassRunner,
+  options: StepOptions,
+  budget: ByteBudget,
+): CompiledPlan {
+  const search = new RematSearch(traced, runner, {
+    ...tools(options),
+    rules: underBudget,
+  });
+  const { base } = search;
+  const budgetBytes = readBudget(budget, () => base.peakBytes);
+  const modelBytes = budgetBytes + search.modelPeakBytes - base.peakBytes;
+  const { best, smallest } = search.within(budgetBytes, modelBytes);
+  if (best) return chosen(traced, runner, search, { ...best, budgetBytes });
+  throw infeasible(budgetBytes, smallest);
+}
+
+/** Inside regions a value may be kept; the peak stays that of recomputing them as they were written. */
+function planRegions(
+  traced: Graph,
+  runner: PassRunner,
+  options: StepOptions,
+  written: LoweredGraph,
+): CompiledPlan {
+  const search = new RematSearch(traced, runner, {
+    ...tools(options),
+    rules: withinRegions,
+  });
+  const budgetBytes = written.peakBytes;
+  const modelBytes = budgetBytes + search.modelPeakBytes - search.base.peakBytes;
+  const { best } = search.within(budgetBytes, modelBytes);
+  if (best && best.estimatedNs < search.estimate(written)) {
+    return chosen(traced, runner, search, { ...best, budgetBytes });
+  }
+  if (runner.watched) runner.run(regionPasses, traced);
+  return { ...written, choice: undefined };
+}
+
+/** The plan that is taken; its passes run once more when somebody watches. */
+function chosen(
+  traced: Graph,
+  runner: PassRunner,
+  search: RematSearch,
+  choice: RematChoice & { readonly budgetBytes: number },
+): CompiledPlan {
+  const facts = { basePeakBytes: search.base.peakBytes, baseNs: search.estimate(search.base) };
+  if (runner.watched) {
+    runner.run(basePasses, traced);
+    runner.run(search.passesOf(choice.planned), search.base.graph);
+  }
+  return { ...choice.lowered, choice: { ...choice, ...facts } };
+}
+
+function tools(options: StepOptions): { costOf: CostModel; planner: Planner } {
+  return { costOf: options.cost ?? rooflineCost, planner: options.planner ?? planGraph };
+}
+
+function infeasible(budgetBytes: number, smallest: RematChoice | undefined): InfeasibleBudgetError {
+  const peak = smallest && peakOf(smallest.lowered);
+  const least = peak?.peakBytes ?? Number.NaN;
+  return new InfeasibleBudgetError(
+    `budget: no plan keeps the step within ${formatBytes(budgetBytes)} (got a peak of ${formatBytes(least)} with everything recomputed, ` +
+      `${peak ? describePeak(peak) : ''}). Give at least ${formatBytes(least)}, or make the batch or the sequence smaller.`,
+    { budgetBytes, smallestBytes: least, peak },
+  );
+}
+
+/** Whole bytes of a budget; `fullBytes` is what 100 % stands for. */
+export function readBudget(budget: ByteBudget, fullBytes: () => number): number {
+  const bytes = typeof budget === 'number' ? budget : (readShare(budget, fullBytes) ?? parseBytes(budget));
+  if (bytes !== undefined && Number.isFinite(bytes) && bytes > 0) return Math.floor(bytes);
+  throw new ConfigError(
+    `budget: not an amount of memory (got ${JSON.stringify(budget)}). ` +
+      'Give bytes such as 512MiB or 1.5GiB, or a share of the memory without checkpointing such as 40%.',
+    { key: 'budget', value: budget },
+  );
+}
+
+function readShare(text: string, fullBytes: () => number): number | undefined {
+  const match = /^\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*$/.exec(text);
+  return match ? (fullBytes() * Number(match[1])) / 100 : undefined;
+}

@@ -1,0 +1,239 @@
+/**
+ * A training step as the planner sees it: one planner op for each graph node whose values the fused
+ * program stores, together with what its kernel computes on the way and stores nowhere. So the bytes
+ * that the planner counts are those of the buffers that will exist, and values that fusion
+ * makes free are free. Views are no ops: they lie in what they view.
+ */
+
+import { invariant, definite } from '../core/errors.ts';
+import { avalBytes } from '../ir/aval.ts';
+import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
+import type { PlanGraph, PlanNode } from '../plan/graph.ts';
+import { alignBytes } from '../runtime/allocator.ts';
+import { baseOf } from './base-value.ts';
+import type { CostModel } from './cost-model.ts';
+import type { FusedStep } from './fuse.ts';
+import type { Placement } from './place.ts';
+
+export interface RematGraph {
+  readonly plan: PlanGraph;
+  /** For each planner node: the graph nodes that one run of it computes, producers first. */
+  readonly members: readonly (readonly Node[])[];
+  /** Nodes of optimizer updates, which can run after every reader of what they overwrite. */
+  readonly waiting: ReadonlySet<Node>;
+}
+
+/** What the planner may do with the values of a node: 'free' leaves it the choice. */
+export type RematRule =
+  | 'free'
+  /** Never computed twice: the value stays for as long as anybody reads it. */
+  | 'keep'
+  /** Not kept from forward to backward. */
+  | 'drop';
+
+/** The step with nothing recomputed, lowered. */
+export interface RematBase {
+  readonly graph: Graph;
+  readonly fused: readonly FusedStep[];
+  readonly placement: Placement;
+}
+
+export interface RematOptions {
+  readonly costOf: CostModel;
+  /** What the caller's regions and policies say; ops that must not run twice are kept in any case. */
+  readonly ruleOf: (node: Node) => RematRule;
+}
+
+export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
+  const { graph, fused: steps } = base;
+  const stored = storedValues(steps);
+  const waiting = updatesThatCanWait(graph);
+  const once = nodesThatRunOnce(graph, waiting);
+  const donors = donorsOf(base, stored);
+  for (const [value, donor] of donors) once.add(value.node).add(donor.node);
+  const results = new Set(graph.results.map(baseOf));
+  const nodes: PlanNode[] = [];
+  const members: Node[][] = [];
+  const refs = new Map<Value, readonly [number, number]>();
+  const add = (node: Node, plan: PlanNode, runs: Node[]): void => {
+    node.outputs.forEach((value, i) => refs.set(value, [nodes.length, i]));
+    nodes.push(plan);
+    members.push(runs);
+  };
+  for (const node of nodesInOrder(steps)) {
+    if (node.kind !== 'op') {
+      add(node, constantNode(node), []);
+      continue;
+    }
+    if (!node.outputs.some((value) => stored.has(value))) continue;
+    const { runs, reads } = closure(node, stored);
+    const inputs = reads.map((value) => definite(refs.get(value)));
+    const state = stateOutputs(node);
+    const outputs = node.outputs.map((value, i) => {
+      const donor = donors.get(value);
+      if (donor) return { bytes: 0, alias: definite(refs.get(donor)) };
+      const counts = stored.has(value) && !state.has(i) && !results.has(value);
+      return { bytes: counts ? alignBytes(avalBytes(value.aval)) : 0 };
+    });
+    const rule = runs.some((run) => once.has(run)) ? 'keep' : options.ruleOf(node);
+    add(
+      node,
+      {
+        kind: 'op',
+        phase: node.meta.phase === 'forward' ? 'forward' : 'backward',
+        inputs,
+        outputs,
+        ...options.costOf(runs, reads, node.outputs.filter((value) => stored.has(value))),
+        recompute: rule !== 'keep',
+        drop: rule === 'drop',
+        label: node.op?.name ?? '',
+        module: node.meta.module,
+      },
+      runs,
+    );
+  }
+  const outputs = [...liveOutputs(graph)].map((value) => {
+    const ref = refs.get(baseOf(value));
+    invariant(ref, () => 'a result of the step is not stored');
+    return ref;
+  });
+  return { plan: { nodes, outputs }, members, waiting };
+}
+
+function constantNode(node: Node): PlanNode {
+  return {
+    kind: 'constant',
+    phase: 'forward',
+    inputs: [],
+    outputs: node.outputs.map(() => ({ bytes: 0 })),
+    costNs: 0,
+    hard: false,
+    label: node.label,
+  };
+}
+
+function nodesInOrder(steps: readonly FusedStep[]): Node[] {
+  return steps.flatMap((step) => {
+    if (step.kind === 'kernel') return step.group.nodes;
+    return step.kind === 'view' ? [] : [step.node];
+  });
+}
+
+/** Values that have memory of their own in the fused program. */
+function storedValues(steps: readonly FusedStep[]): Set<Value> {
+  const stored = new Set<Value>();
+  for (const step of steps) {
+    if (step.kind === 'kernel') for (const { value } of step.group.outputs) stored.add(value);
+    else if (step.kind !== 'view') for (const value of step.node.outputs) stored.add(value);
+  }
+  return stored;
+}
+
+/** `node` with the producers of all that it reads and that is not stored, and the stored values they read. */
+function closure(
+  node: Node,
+  stored: ReadonlySet<Value>,
+): { runs: Node[]; reads: Value[] } {
+  const runs = new Set<Node>();
+  const reads = new Set<Value>();
+  const stack = [node];
+  for (let next = stack.pop(); next; next = stack.pop()) {
+    if (runs.has(next)) continue;
+    runs.add(next);
+    for (const input of next.inputs) {
+      const base = baseOf(input);
+      if (stored.has(base)) reads.add(base);
+      else stack.push(base.node);
+    }
+  }
+  return { runs: [...runs].sort((a, b) => a.id - b.id), reads: [...reads] };
+}
+
+/**
+ * Values that take over the memory of one they are made of and are never made again: those of backward,
+ * and sums that costly ops add to in place. They share its bytes in the model, which is true only as long as
+ * both are made once. Other values of forward may be worth repeating, so they count in full.
+ */
+function donorsOf({ placement }: RematBase, stored: ReadonlySet<Value>): Map<Value, Value> {
+  const donors = new Map<Value, Value>();
+  for (const value of stored) {
+    const buffer = placement.buffersOf.get(value);
+    if (buffer?.kind !== 'arena' || !isMadeOnce(value)) continue;
+    const { reads } = closure(value.node, stored);
+    const donor = reads.find(
+      (read) =>
+        placement.buffersOf.get(read) === buffer &&
+        read.node.kind === 'op' &&
+        (isMadeOnce(read) || updatesInPlace(value)),
+    );
+    if (donor) donors.set(value, donor);
+  }
+  return donors;
+}
+
+function isMadeOnce(value: Value): boolean {
+  return value.node.meta.phase !== 'forward' || updatesInPlace(value);
+}
+
+function updatesInPlace({ node, index }: Value): boolean {
+  const { class: kind, updates = [] } = node.op?.traits ?? {};
+  return kind !== 'elementwise' && updates.some((pair) => pair.out === index);
+}
+
+/** Outputs of in-place ops that lie in persistent state: the step does not pay for them. */
+function stateOutputs(node: Node): Set<number> {
+  const found = new Set<number>();
+  for (const { input, out } of node.op?.traits.updates ?? []) {
+    const target = node.inputs[input];
+    if (target && liesInState(target)) found.add(out);
+  }
+  return found;
+}
+
+function liesInState(value: Value): boolean {
+  for (let base = baseOf(value); ; ) {
+    if (base.node.kind === 'state') return true;
+    const update = base.node.op?.traits.updates?.find((pair) => pair.out === base.index);
+    const target = update && base.node.inputs[update.input];
+    if (!target) return false;
+    base = baseOf(target);
+  }
+}
+
+/**
+ * Nodes that may not run again: those whose op says so, those that change state, and readers of state
+ * that is changed under way; updates that can wait for their readers are no obstacle.
+ */
+function nodesThatRunOnce(graph: Graph, waiting: ReadonlySet<Node>): Set<Node> {
+  const overwritten = new Set<Value>();
+  const once = new Set<Node>();
+  for (const node of graph.nodes) {
+    const traits = node.op?.traits;
+    if (!traits) continue;
+    if (traits.remat === 'never') once.add(node);
+    for (const { input } of traits.updates ?? []) {
+      const target = node.inputs[input];
+      if (!target || !liesInState(target)) continue;
+      once.add(node);
+      if (!waiting.has(node)) overwritten.add(baseOf(target));
+    }
+  }
+  for (const node of graph.nodes) {
+    if (node.inputs.some((input) => overwritten.has(baseOf(input)))) once.add(node);
+  }
+  return once;
+}
+
+/** Optimizer updates and what the optimizer does with their results; none if anything else reads those. */
+function updatesThatCanWait(graph: Graph): Set<Node> {
+  const waiting = new Set<Node>();
+  for (const node of graph.nodes) {
+    const reads = node.inputs.some((input) => waiting.has(input.node));
+    if (reads && node.meta.phase !== 'optimizer' && node.op?.lower.kind !== 'view') {
+      return new Set();
+    }
+    const updates = (node.op?.traits.updates ?? []).length > 0;
+    if (reads || (updates && node.meta.phase === 'optimizer')) waiting.add(node);
+  }
+  return waiting;
+}

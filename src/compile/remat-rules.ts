@@ -1,0 +1,36 @@
+/** What regions and policies leave to the planner (checkpointing.md P3, S1). */
+
+import type { Graph, Node } from '../ir/graph.ts';
+import type { RematRule } from './remat-graph.ts';
+import { policiesOf } from './rematerialize.ts';
+
+/** Says of each node of one graph what may be done with its values. */
+export type RematRules = (graph: Graph) => (node: Node) => RematRule;
+
+/** Only values inside regions are up for choice; hints to save are followed. */
+export const withinRegions: RematRules = (graph) => {
+  const policies = policiesOf(graph);
+  return (node) => {
+    const policy = policies.get(node);
+    if (policy === 'mustRecompute') return 'drop';
+    const undecided = policy === undefined || policy === 'preferRecompute';
+    return undecided && isInRegion(node) && !node.op?.traits.keep ? 'free' : 'keep';
+  };
+};
+
+/** All values are up for choice but those that are ordered; regions order to recompute. */
+export const underBudget: RematRules = (graph) => {
+  const policies = policiesOf(graph);
+  return (node) => {
+    const policy = policies.get(node);
+    if (policy === 'mustRecompute') return 'drop';
+    if (policy === 'preferSave') return 'free';
+    if (policy !== undefined && policy !== 'preferRecompute') return 'keep';
+    if (node.op?.traits.keep) return 'keep';
+    return isInRegion(node) ? 'drop' : 'free';
+  };
+};
+
+function isInRegion(node: Node): boolean {
+  return node.meta.regions.length > 0;
+}

@@ -254,7 +254,7 @@ test('checkpointing applied again is followed; the same setting again is the sam
     const quiet = { logger: () => {} };
     const step = (x: Tensor): Tensor[] =>
       grad(net.call(x), [...net.parameters()]).map((g) => g as Tensor);
-    const compiled = compile(step, { verify: true, disable: ['keepFreeRegions'] });
+    const compiled = compile(step, { verify: true, disable: ['planRegions'] });
     const recomputed = (): number =>
       compiled.plans.at(-1)?.plan.graph.nodes.filter((node) => node.meta.regions.length > 0)
         .length ?? 0;

@@ -5,5 +5,5 @@ export { type CostModel, rooflineCost } from './cost-model.ts';
 export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';
 export { passNames } from './pipeline.ts';
 export { type ByteBudget, type CompiledPlan, type PlannerChoice } from './plan-step.ts';
-export type { Planner } from './remat-search.ts';
+export type { MakePlanner } from './remat-search.ts';
 export { type Lifetime, type MemoryPlan, planMemory } from './memory-plan.ts';

@@ -5,13 +5,13 @@
  */
 
 import { formatBytes, parseBytes } from '../core/bytes.ts';
-import { ConfigError } from '../core/errors.ts';
+import { ConfigError, InfeasibleBudgetError } from '../core/errors.ts';
 import type { Graph } from '../ir/graph.ts';
-import { InfeasibleBudgetError, planGraph } from '../plan/plan.ts';
+import { Planner } from '../plan/planner.ts';
 import { type CostModel, rooflineCost } from './cost-model.ts';
 import { describePeak, peakOf } from './peak.ts';
 import { type LoweredGraph, type PassOptions, PassRunner, basePasses, regionPasses } from './pipeline.ts';
-import { type Planner, type RematChoice, RematSearch } from './remat-search.ts';
+import { type MakePlanner, type RematChoice, RematSearch } from './remat-search.ts';
 import { underBudget, withinRegions } from './remat-rules.ts';
 import { hasRegions } from './rematerialize.ts';
 
@@ -26,8 +26,8 @@ export interface StepOptions extends PassOptions {
   readonly budget?: ByteBudget;
   /** Prices work that may be done again. Default: rooflineCost. */
   readonly cost?: CostModel;
-  /** Chooses what runs when. Default: planGraph of `retune/plan`. */
-  readonly planner?: Planner;
+  /** Chooses what runs when. Default: that of `retune/plan`. */
+  readonly planner?: MakePlanner;
 }
 
 export interface CompiledPlan extends LoweredGraph {
@@ -71,9 +71,9 @@ function planWithin(
   const { base } = search;
   const budgetBytes = readBudget(budget, () => base.peakBytes);
   const modelBytes = budgetBytes + search.modelPeakBytes - base.peakBytes;
-  const { best, smallest } = search.within(budgetBytes, modelBytes);
-  if (best) return chosen(traced, runner, search, { ...best, budgetBytes });
-  throw infeasible(budgetBytes, smallest);
+  const best = search.within(budgetBytes, modelBytes);
+  if (!best) throw infeasible(budgetBytes, search.smallest());
+  return chosen(traced, runner, search, { ...best, budgetBytes });
 }
 
 /** Inside regions a value may be kept; the peak stays that of recomputing them as they were written. */
@@ -89,7 +89,7 @@ function planRegions(
   });
   const budgetBytes = written.peakBytes;
   const modelBytes = budgetBytes + search.modelPeakBytes - search.base.peakBytes;
-  const { best } = search.within(budgetBytes, modelBytes);
+  const best = search.within(budgetBytes, modelBytes);
   if (best && best.estimatedNs < search.estimate(written)) {
     return chosen(traced, runner, search, { ...best, budgetBytes });
   }
@@ -112,17 +112,17 @@ function chosen(
   return { ...choice.lowered, choice: { ...choice, ...facts } };
 }
 
-function tools(options: StepOptions): { costOf: CostModel; planner: Planner } {
-  return { costOf: options.cost ?? rooflineCost, planner: options.planner ?? planGraph };
+function tools(options: StepOptions): { costOf: CostModel; planner: MakePlanner } {
+  return { costOf: options.cost ?? rooflineCost, planner: options.planner ?? ((graph) => new Planner(graph)) };
 }
 
-function infeasible(budgetBytes: number, smallest: RematChoice | undefined): InfeasibleBudgetError {
-  const peak = smallest && peakOf(smallest.lowered);
-  const least = peak?.peakBytes ?? Number.NaN;
+function infeasible(budgetBytes: number, smallest: RematChoice): InfeasibleBudgetError {
+  const peak = peakOf(smallest.lowered);
+  const least = formatBytes(peak.peakBytes);
   return new InfeasibleBudgetError(
-    `budget: no plan keeps the step within ${formatBytes(budgetBytes)} (got a peak of ${formatBytes(least)} with everything recomputed, ` +
-      `${peak ? describePeak(peak) : ''}). Give at least ${formatBytes(least)}, or make the batch or the sequence smaller.`,
-    { budgetBytes, smallestBytes: least, peak },
+    `budget: no plan keeps the step within ${formatBytes(budgetBytes)} (got ${least} from the smallest plan found, ${describePeak(peak)}). ` +
+      `Give at least ${peak.peakBytes} bytes, or make the batch or the sequence smaller.`,
+    { budgetBytes, smallestBytes: peak.peakBytes, peak },
   );
 }
 

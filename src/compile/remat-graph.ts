@@ -5,7 +5,7 @@
  * makes free are free. Views are no ops: they lie in what they view.
  */
 
-import { invariant, definite } from '../core/errors.ts';
+import { invariant } from '../core/errors.ts';
 import { avalBytes } from '../ir/aval.ts';
 import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
 import type { PlanGraph, PlanNode } from '../plan/graph.ts';
@@ -55,6 +55,13 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
   const nodes: PlanNode[] = [];
   const members: Node[][] = [];
   const refs = new Map<Value, readonly [number, number]>();
+  /** A value and those whose memory it has taken over: reading it needs them all. */
+  const holdersOf = (value: Value): (readonly [number, number])[] => {
+    const ref = refs.get(value);
+    invariant(ref, () => `a value that is read is not stored (%${value.node.id})`);
+    const donor = donors.get(value);
+    return donor ? [ref, ...holdersOf(donor)] : [ref];
+  };
   const add = (node: Node, plan: PlanNode, runs: Node[]): void => {
     node.outputs.forEach((value, i) => refs.set(value, [nodes.length, i]));
     nodes.push(plan);
@@ -67,12 +74,11 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
     }
     if (!node.outputs.some((value) => stored.has(value))) continue;
     const { runs, reads } = closure(node, stored);
-    const inputs = reads.map((value) => definite(refs.get(value)));
+    const inputs = reads.flatMap((value) => holdersOf(value));
     const state = stateOutputs(node);
     const outputs = node.outputs.map((value, i) => {
-      const donor = donors.get(value);
-      if (donor) return { bytes: 0, alias: definite(refs.get(donor)) };
-      const counts = stored.has(value) && !state.has(i) && !results.has(value);
+      const own = stored.has(value) && !donors.has(value);
+      const counts = own && !state.has(i) && !results.has(value);
       return { bytes: counts ? alignBytes(avalBytes(value.aval)) : 0 };
     });
     const rule = runs.some((run) => once.has(run)) ? 'keep' : options.ruleOf(node);
@@ -92,11 +98,7 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
       runs,
     );
   }
-  const outputs = [...liveOutputs(graph)].map((value) => {
-    const ref = refs.get(baseOf(value));
-    invariant(ref, () => 'a result of the step is not stored');
-    return ref;
-  });
+  const outputs = [...liveOutputs(graph)].flatMap((value) => holdersOf(baseOf(value)));
   return { plan: { nodes, outputs }, members, waiting };
 }
 
@@ -151,8 +153,8 @@ function closure(
 
 /**
  * Values that take over the memory of one they are made of and are never made again: those of backward,
- * and sums that costly ops add to in place. They share its bytes in the model, which is true only as long as
- * both are made once. Other values of forward may be worth repeating, so they count in full.
+ * and sums that costly ops add to in place. In the model they have no bytes and keep that value alive, which
+ * is true only as long as both are made once. Other values of forward may be worth repeating, so they count in full.
  */
 function donorsOf({ placement }: RematBase, stored: ReadonlySet<Value>): Map<Value, Value> {
   const donors = new Map<Value, Value>();

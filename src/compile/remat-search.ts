@@ -5,20 +5,20 @@
  */
 
 import type { Graph } from '../ir/graph.ts';
-import type { PlanGraph } from '../plan/graph.ts';
+import type { Plan, PlanGraph } from '../plan/graph.ts';
 import { baseSchedule, simulate } from '../plan/simulate.ts';
-import { InfeasibleBudgetError, type Plan } from '../plan/plan.ts';
+import { InfeasibleBudgetError, definite } from '../core/errors.ts';
 import { type CostModel, programNs } from './cost-model.ts';
 import { type LoweredGraph, type PassRunner, basePasses, plannedPasses } from './pipeline.ts';
 import { type RematGraph, rematGraph } from './remat-graph.ts';
 import type { RematRules } from './remat-rules.ts';
 
-/** Chooses what runs when; as planGraph of `retune/plan`. */
-export type Planner = (graph: PlanGraph, options: { readonly budgetBytes: number }) => Plan;
+/** Chooses what runs when in one graph, under one budget after the other. */
+export type MakePlanner = (graph: PlanGraph) => { plan(budgetBytes: number): Plan };
 
 export interface SearchOptions {
   readonly costOf: CostModel;
-  readonly planner: Planner;
+  readonly planner: MakePlanner;
   readonly rules: RematRules;
 }
 
@@ -30,15 +30,11 @@ export interface RematChoice {
   readonly estimatedNs: number;
 }
 
-export interface SearchResult {
-  readonly best: RematChoice | undefined;
-  /** The plan of least real peak that was seen. */
-  readonly smallest: RematChoice | undefined;
-}
-
 /** How often the planner's budget is moved, and which share of the budget may stay unused. */
 const maxTrials = 8;
 const closeEnough = 1 / 256;
+/** Model budgets that are tried for the least real peak, in units of the least that the model knows. */
+const smallestShares = [1, 1.02, 1.05, 1.1];
 
 export class RematSearch {
   /** The step with nothing recomputed. */
@@ -46,6 +42,8 @@ export class RematSearch {
   readonly remat: RematGraph;
   readonly #runner: PassRunner;
   readonly #options: SearchOptions;
+  readonly #planner: ReturnType<MakePlanner>;
+  #smallest: RematChoice | undefined;
 
   constructor(traced: Graph, runner: PassRunner, options: SearchOptions) {
     this.#runner = runner;
@@ -55,6 +53,7 @@ export class RematSearch {
       costOf: options.costOf,
       ruleOf: options.rules(this.base.graph),
     });
+    this.#planner = options.planner(this.remat.plan);
   }
 
   /** Peak in the planner's model with nothing recomputed. */
@@ -73,56 +72,59 @@ export class RematSearch {
   }
 
   /**
-   * The fastest plan found whose real peak is at most `budgetBytes`. `modelBytes` is a first guess of what
-   * the planner may use. A budget that its model cannot keep may still be kept by the real step, so the
-   * smallest plan is tried before giving up.
+   * The fastest plan found whose real peak is at most `budgetBytes`; undefined when even the smallest plan
+   * takes more. `modelBytes` is a first guess of what the planner may use.
    */
-  within(budgetBytes: number, modelBytes: number): SearchResult {
+  within(budgetBytes: number, modelBytes: number): RematChoice | undefined {
     let best: RematChoice | undefined;
-    let smallest: RematChoice | undefined;
     let low = 0;
     let high = Number.POSITIVE_INFINITY;
     let model = modelBytes;
-    for (let trial = 0; trial < maxTrials; trial++) {
-      const attempt = this.#try(model);
-      model = attempt.modelBytes;
-      const { choice } = attempt;
-      if (!smallest || choice.lowered.peakBytes < smallest.lowered.peakBytes) smallest = choice;
+    const close = closeEnough * budgetBytes;
+    for (let trial = 0; trial < maxTrials && high - low > close; trial++) {
+      const choice = this.#plan(model);
+      if (!choice) break;
       const spare = budgetBytes - choice.lowered.peakBytes;
       if (spare >= 0) {
         if (!best || choice.estimatedNs < best.estimatedNs) best = choice;
         low = Math.max(low, model);
-        if (choice.planned.extraNs === 0) break;
-      } else {
-        high = Math.min(high, model);
-        if (attempt.isSmallest) break;
-      }
-      const close = closeEnough * budgetBytes;
-      if (high - low <= close || (spare >= 0 && spare <= close)) break;
+        if (spare <= close || choice.planned.extraNs === 0) break;
+      } else high = Math.min(high, model);
       const next = model + spare;
       model = next > low && next < high ? next : Math.floor((low + Math.min(high, 2 * model)) / 2);
     }
-    return { best, smallest };
+    if (best) return best;
+    const smallest = this.smallest();
+    return smallest.lowered.peakBytes <= budgetBytes ? smallest : undefined;
   }
 
-  /** The planner's plan for so many bytes, or its smallest when it has none. */
-  #try(budgetBytes: number): { choice: RematChoice; modelBytes: number; isSmallest: boolean } {
-    const { planner } = this.#options;
-    const { plan } = this.remat;
+  /** The plan of least real peak among the smallest of the planner's model. */
+  smallest(): RematChoice {
+    this.#smallest ??= smallestShares
+      .map((share) => definite(this.#plan(Math.ceil(share * this.#smallestModelBytes()))))
+      .reduce((a, b) => (b.lowered.peakBytes < a.lowered.peakBytes ? b : a));
+    return this.#smallest;
+  }
+
+  #smallestModelBytes(): number {
     try {
-      const planned = planner(plan, { budgetBytes });
-      return { choice: this.#lower(planned), modelBytes: budgetBytes, isSmallest: false };
+      return this.#planner.plan(0).peakBytes;
     } catch (error) {
       if (!(error instanceof InfeasibleBudgetError)) throw error;
-      const { smallestBytes } = error;
-      const planned = planner(plan, { budgetBytes: smallestBytes });
-      return { choice: this.#lower(planned), modelBytes: smallestBytes, isSmallest: true };
+      return definite(error.details.smallestBytes as number | undefined);
     }
   }
 
-  #lower(planned: Plan): RematChoice {
-    const graph = this.#runner.run(this.passesOf(planned), this.base.graph, true);
-    const lowered = this.#runner.lower(graph);
-    return { planned, lowered, estimatedNs: this.estimate(lowered) };
+  /** The planner's plan for so many bytes; undefined when its model has none. */
+  #plan(budgetBytes: number): RematChoice | undefined {
+    try {
+      const planned = this.#planner.plan(budgetBytes);
+      const graph = this.#runner.run(this.passesOf(planned), this.base.graph, true);
+      const lowered = this.#runner.lower(graph);
+      return { planned, lowered, estimatedNs: this.estimate(lowered) };
+    } catch (error) {
+      if (!(error instanceof InfeasibleBudgetError)) throw error;
+      return undefined;
+    }
   }
 }

@@ -2,19 +2,28 @@
 
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { compile, currentBackend, liveBytes, scope, toHost } from '../../src/index.ts';
+import {
+  InfeasibleBudgetError,
+  compile,
+  currentBackend,
+  liveBytes,
+  scope,
+  toHost,
+} from '../../src/index.ts';
 import { type Program, type Regions, inputsOf, programs, runProgram } from './random-programs.ts';
 
 /** Runs `numRuns` random programs; a failure prints the seed and the shrunk program. */
 export function checkPrograms(numRuns: number, seed?: number): void {
   const options = { numRuns, ...(seed === undefined ? {} : { seed }) };
-  fc.assert(fc.property(programs, checkProgram), options);
+  fc.assert(fc.property(programs, fc.integer({ min: 20, max: 100 }), checkProgram), options);
 }
 
-function checkProgram(program: Program): void {
+/** `percent`: a budget, of the step memory without checkpointing. */
+function checkProgram(program: Program, percent: number): void {
   const before = liveBytes();
   const want = eager(program, 'none');
   assert.deepEqual(compiled(program, 'none'), want, 'compiled without regions');
+  assert.deepEqual(withinBudget(program, `${percent}%`), want, `compiled within ${percent} %`);
   for (const regions of ['plain', 'selective'] as const) {
     assert.deepEqual(eager(program, regions), want, `eager, ${regions} regions`);
     assert.deepEqual(compiled(program, regions), want, `compiled, ${regions} regions`);
@@ -26,14 +35,26 @@ function eager(program: Program, regions: Regions): Uint8Array[] {
   return scope(() => bytesOf(() => runProgram(program, inputsOf(program), regions)));
 }
 
-function compiled(program: Program, regions: Regions): Uint8Array[] {
+/** Under the budget, or under the smallest that the error for an infeasible one names. */
+function withinBudget(program: Program, budget: number | string): Uint8Array[] {
+  try {
+    return compiled(program, 'none', budget);
+  } catch (error) {
+    if (!(error instanceof InfeasibleBudgetError)) throw error;
+    return compiled(program, 'none', error.details.smallestBytes as number);
+  }
+}
+
+function compiled(program: Program, regions: Regions, budget?: number | string): Uint8Array[] {
   return scope(() => {
     const { x, weights, generator } = inputsOf(program);
     const step = compile(
       (input: typeof x) => runProgram(program, { x: input, weights, generator }, regions),
-      { verify: true },
+      { verify: true, ...(budget !== undefined && { budget }) },
     );
     const bytes = bytesOf(() => step(x));
+    const { choice, peakBytes = 0 } = step.plans[0]?.plan ?? {};
+    assert.ok(peakBytes <= (choice?.budgetBytes ?? peakBytes), 'the peak keeps the budget');
     const { allocator } = currentBackend();
     const live = allocator.stats().live;
     allocator.resetPeak();

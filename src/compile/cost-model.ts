@@ -56,7 +56,11 @@ export function programNs(steps: readonly FusedStep[], costOf: CostModel): numbe
   for (const step of steps) {
     if (step.kind === 'kernel') {
       const { nodes, operands, outputs } = step.group;
-      sum += costOf(nodes, basesOf(operands), outputs.map((output) => output.value)).costNs;
+      sum += costOf(
+        nodes,
+        basesOf(operands),
+        outputs.map((output) => output.value),
+      ).costNs;
     } else if (step.kind === 'routine') {
       sum += costOf([step.node], basesOf(step.node.inputs), step.node.outputs).costNs;
     }

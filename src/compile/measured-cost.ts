@@ -50,7 +50,10 @@ function graphOf(nodes: readonly Node[], reads: readonly Value[], writes: readon
     copier.copy(node, node.meta, copier.latest);
   };
   for (const node of nodes) emit(node);
-  return builder.build(writes.map((value) => copier.find(value)), []);
+  return builder.build(
+    writes.map((value) => copier.find(value)),
+    [],
+  );
 }
 
 /** Median nanoseconds of a run; undefined when its buffers do not fit beside what is in memory. */

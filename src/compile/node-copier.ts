@@ -4,7 +4,7 @@
  */
 
 import { definite, invariant } from '../core/errors.ts';
-import { type GraphBuilder, type Node, type NodeMeta, type Value } from '../ir/graph.ts';
+import type { GraphBuilder, Node, NodeMeta, Value } from '../ir/graph.ts';
 
 /** Values of the old graph to values of the new one. */
 export type ValueTable = Map<Value, Value>;

@@ -30,16 +30,26 @@ export function peakOf({ placement, memory, peakBytes }: LoweredGraph): Peak {
   const step = placement.steps[peakStep];
   const meta = step?.nodes[0]?.meta;
   const alive = placement.buffers
-    .filter((buffer) => buffer.kind === 'arena' && buffer.first <= peakStep && buffer.last >= peakStep)
-    .map(({ bytes, value }): AliveBuffer => ({
-      bytes,
-      op: value.node.op?.name ?? value.node.label,
-      module: value.node.meta.module,
-      aval: formatAval(value.aval),
-      recomputed: value.node.meta.recomputeOf !== undefined,
-    }))
+    .filter(
+      (buffer) => buffer.kind === 'arena' && buffer.first <= peakStep && buffer.last >= peakStep,
+    )
+    .map(
+      ({ bytes, value }): AliveBuffer => ({
+        bytes,
+        op: value.node.op?.name ?? value.node.label,
+        module: value.node.meta.module,
+        aval: formatAval(value.aval),
+        recomputed: value.node.meta.recomputeOf !== undefined,
+      }),
+    )
     .toSorted((a, b) => b.bytes - a.bytes);
-  return { peakBytes, op: step?.label ?? '', module: meta?.module ?? '', phase: meta?.phase ?? '', alive };
+  return {
+    peakBytes,
+    op: step?.label ?? '',
+    module: meta?.module ?? '',
+    phase: meta?.phase ?? '',
+    alive,
+  };
 }
 
 /** One line: where the peak is and the largest of what is alive there. */

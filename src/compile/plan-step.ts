@@ -8,10 +8,23 @@ import { formatBytes, parseBytes } from '../core/bytes.ts';
 import { ConfigError, InfeasibleBudgetError } from '../core/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { Planner } from '../plan/planner.ts';
+import type { Backend } from '../runtime/backend.ts';
 import { type CostModel, rooflineCost } from './cost-model.ts';
+import { measuredCost } from './measured-cost.ts';
 import { describePeak, peakOf } from './peak.ts';
-import { type LoweredGraph, type PassOptions, PassRunner, basePasses, regionPasses } from './pipeline.ts';
-import { type MakePlanner, type RematChoice, RematSearch } from './remat-search.ts';
+import {
+  type LoweredGraph,
+  type PassOptions,
+  PassRunner,
+  basePasses,
+  regionPasses,
+} from './pipeline.ts';
+import {
+  type MakePlanner,
+  type RematChoice,
+  RematSearch,
+  type SearchOptions,
+} from './remat-search.ts';
 import { underBudget, withinRegions } from './remat-rules.ts';
 import { hasRegions } from './rematerialize.ts';
 
@@ -24,8 +37,11 @@ export interface StepOptions extends PassOptions {
    * computed again; checkpoint regions stay constraints: what they drop is not kept (checkpointing.md P1, P3).
    */
   readonly budget?: ByteBudget;
-  /** Prices work that may be done again. Default: rooflineCost. */
-  readonly cost?: CostModel;
+  /**
+   * Prices work that may be done again: `flops`, a roofline of arithmetic and memory traffic (the default, the
+   * same everywhere), `measured`, timed on this backend once for each kernel, or a model of your own.
+   */
+  readonly cost?: 'flops' | 'measured' | CostModel;
   /** Chooses what runs when. Default: that of `retune/plan`. */
   readonly planner?: MakePlanner;
 }
@@ -48,24 +64,26 @@ export interface PlannerChoice extends RematChoice {
  * that does not raise the peak above that of recomputing them all. Throws ConfigError for a budget that
  * is no amount of memory, InfeasibleBudgetError for one that no plan keeps.
  */
-export function planStep(traced: Graph, options: StepOptions = {}): CompiledPlan {
+export function planStep(traced: Graph, backend: Backend, options: StepOptions = {}): CompiledPlan {
   const runner = new PassRunner(options);
   const regions = hasRegions(traced) && !runner.isDisabled('planRegions');
-  if (options.budget !== undefined) return planWithin(traced, runner, options, options.budget);
+  const { budget } = options;
+  const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
+  if (budget !== undefined) return planWithin(traced, runner, tools, budget);
   const written = runner.lower(runner.run(regionPasses, traced, regions));
   if (!regions) return { ...written, choice: undefined };
-  return planRegions(traced, runner, options, written);
+  return planRegions(traced, runner, tools, written);
 }
 
 /** Any value may be kept or computed again, but for what the user ordered. */
 function planWithin(
   traced: Graph,
   runner: PassRunner,
-  options: StepOptions,
+  tools: Tools,
   budget: ByteBudget,
 ): CompiledPlan {
   const search = new RematSearch(traced, runner, {
-    ...tools(options),
+    ...tools,
     rules: underBudget,
   });
   const { base } = search;
@@ -80,11 +98,11 @@ function planWithin(
 function planRegions(
   traced: Graph,
   runner: PassRunner,
-  options: StepOptions,
+  tools: Tools,
   written: LoweredGraph,
 ): CompiledPlan {
   const search = new RematSearch(traced, runner, {
-    ...tools(options),
+    ...tools,
     rules: withinRegions,
   });
   const budgetBytes = written.peakBytes;
@@ -112,8 +130,29 @@ function chosen(
   return { ...choice.lowered, choice: { ...choice, ...facts } };
 }
 
-function tools(options: StepOptions): { costOf: CostModel; planner: MakePlanner } {
-  return { costOf: options.cost ?? rooflineCost, planner: options.planner ?? ((graph) => new Planner(graph)) };
+type Tools = Pick<SearchOptions, 'costOf' | 'planner'>;
+
+function plannerOf({ planner }: StepOptions): MakePlanner {
+  return planner ?? ((graph) => new Planner(graph));
+}
+
+function costModel(cost: StepOptions['cost'] = 'flops', backend: Backend): CostModel {
+  if (typeof cost === 'function') return cost;
+  if (cost === 'flops') return rooflineCost;
+  if (cost === 'measured') return measuredCost(backend, measuredHere(backend));
+  throw new ConfigError(
+    `compile: unknown cost (got ${JSON.stringify(cost)}). Use flops, measured, or a function.`,
+    { key: 'cost', value: cost, legal: ['flops', 'measured'] },
+  );
+}
+
+const measuredCaches = new WeakMap<Backend, Map<string, number>>();
+
+/** What was measured on a backend so far in this process. */
+function measuredHere(backend: Backend): Map<string, number> {
+  const cache = measuredCaches.get(backend) ?? new Map<string, number>();
+  measuredCaches.set(backend, cache);
+  return cache;
 }
 
 function infeasible(budgetBytes: number, smallest: RematChoice): InfeasibleBudgetError {
@@ -128,7 +167,8 @@ function infeasible(budgetBytes: number, smallest: RematChoice): InfeasibleBudge
 
 /** Whole bytes of a budget; `fullBytes` is what 100 % stands for. */
 export function readBudget(budget: ByteBudget, fullBytes: () => number): number {
-  const bytes = typeof budget === 'number' ? budget : (readShare(budget, fullBytes) ?? parseBytes(budget));
+  const bytes =
+    typeof budget === 'number' ? budget : (readShare(budget, fullBytes) ?? parseBytes(budget));
   if (bytes !== undefined && Number.isFinite(bytes) && bytes > 0) return Math.floor(bytes);
   throw new ConfigError(
     `budget: not an amount of memory (got ${JSON.stringify(budget)}). ` +

@@ -89,7 +89,11 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
         phase: node.meta.phase === 'forward' ? 'forward' : 'backward',
         inputs,
         outputs,
-        ...options.costOf(runs, reads, node.outputs.filter((value) => stored.has(value))),
+        ...options.costOf(
+          runs,
+          reads,
+          node.outputs.filter((value) => stored.has(value)),
+        ),
         recompute: rule !== 'keep',
         drop: rule === 'drop',
         label: node.op?.name ?? '',
@@ -132,10 +136,7 @@ function storedValues(steps: readonly FusedStep[]): Set<Value> {
 }
 
 /** `node` with the producers of all that it reads and that is not stored, and the stored values they read. */
-function closure(
-  node: Node,
-  stored: ReadonlySet<Value>,
-): { runs: Node[]; reads: Value[] } {
+function closure(node: Node, stored: ReadonlySet<Value>): { runs: Node[]; reads: Value[] } {
   const runs = new Set<Node>();
   const reads = new Set<Value>();
   const stack = [node];

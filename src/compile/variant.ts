@@ -56,7 +56,7 @@ export class Variant<A extends readonly unknown[], R> {
     const start = performance.now();
     this.backend = backend;
     this.#trace = trace(step, args);
-    this.#plan = planStep(this.#trace.graph, options);
+    this.#plan = planStep(this.#trace.graph, backend, options);
     const { placement, offsets } = this.#plan;
     // Slot 0 is the arena; every other buffer that is not in it has a slot of its own.
     this.#slots = placement.buffers.filter((buffer) => buffer.kind !== 'arena');

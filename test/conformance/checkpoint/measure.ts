@@ -119,7 +119,7 @@ function measureCompiled(program: Program): Measured {
       return { loss, gradients: gradientsOf(loss, args) };
     },
     // The counts are of what a region does when it is not left out for costing nothing.
-    { verify: true, disable: ['keepFreeRegions'] },
+    { verify: true, disable: ['planRegions'] },
   );
   try {
     const { loss, gradients } = step(...inputs);

@@ -65,7 +65,7 @@ class MatrixModule extends Module<[x: Tensor], Tensor> {
 function tracedGraphs(step: (...args: Tensor[]) => unknown, args: Tensor[]): Graph[] {
   const graphs: Graph[] = [];
   const compiled = compile(step, {
-    disable: ['keepFreeRegions'],
+    disable: ['planRegions'],
     inspect: (pass, graph) => {
       if (pass === 'mergeCommonSubexpressions' || pass === 'rematerializeRegions')
         graphs.push(graph);

@@ -43,7 +43,6 @@ export class RematSearch {
   readonly #runner: PassRunner;
   readonly #options: SearchOptions;
   readonly #planner: ReturnType<MakePlanner>;
-  #smallest: RematChoice | undefined;
 
   constructor(traced: Graph, runner: PassRunner, options: SearchOptions) {
     this.#runner = runner;
@@ -98,27 +97,19 @@ export class RematSearch {
     return smallest.lowered.peakBytes <= budgetBytes ? smallest : undefined;
   }
 
-  /** The plan of least real peak among the smallest of the planner's model. */
+  /** The plan of least real peak among the smallest of the planner's model; the same whatever was asked before. */
   smallest(): RematChoice {
-    this.#smallest ??= smallestShares
-      .map((share) => definite(this.#plan(Math.ceil(share * this.#smallestModelBytes()))))
+    const planner = this.#options.planner(this.remat.plan);
+    const least = smallestOf(planner);
+    return smallestShares
+      .map((share) => definite(this.#plan(Math.ceil(share * least), planner)))
       .reduce((a, b) => (b.lowered.peakBytes < a.lowered.peakBytes ? b : a));
-    return this.#smallest;
-  }
-
-  #smallestModelBytes(): number {
-    try {
-      return this.#planner.plan(0).peakBytes;
-    } catch (error) {
-      if (!(error instanceof InfeasibleBudgetError)) throw error;
-      return definite(error.details.smallestBytes as number | undefined);
-    }
   }
 
   /** The planner's plan for so many bytes; undefined when its model has none. */
-  #plan(budgetBytes: number): RematChoice | undefined {
+  #plan(budgetBytes: number, planner = this.#planner): RematChoice | undefined {
     try {
-      const planned = this.#planner.plan(budgetBytes);
+      const planned = planner.plan(budgetBytes);
       const graph = this.#runner.run(this.passesOf(planned), this.base.graph, true);
       const lowered = this.#runner.lower(graph);
       return { planned, lowered, estimatedNs: this.estimate(lowered) };
@@ -126,5 +117,15 @@ export class RematSearch {
       if (!(error instanceof InfeasibleBudgetError)) throw error;
       return undefined;
     }
+  }
+}
+
+/** The least bytes that a planner has a plan for. */
+function smallestOf(planner: ReturnType<MakePlanner>): number {
+  try {
+    return planner.plan(0).peakBytes;
+  } catch (error) {
+    if (!(error instanceof InfeasibleBudgetError)) throw error;
+    return definite(error.details.smallestBytes as number | undefined);
   }
 }

@@ -58,6 +58,12 @@ export class TracedData implements TensorData {
     this.root.value = value;
   }
 
+  get outlivesStep(): boolean {
+    const base = this.#view?.base;
+    if (base) return base instanceof TracedData ? base.outlivesStep : true;
+    return this.value.node.kind !== 'op';
+  }
+
   bumpVersion(): void {
     this.root.version++;
   }

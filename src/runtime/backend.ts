@@ -8,6 +8,7 @@ import type { DType } from '../core/dtype.ts';
 import type { KernelSpec } from '../ir/kernel.ts';
 import type { Operand, Params, Routine } from '../ir/op.ts';
 import type { Allocator, Block } from './allocator.ts';
+import type { BlockTransfer, TransferPlace } from './transfer.ts';
 
 /** A kernel with its layouts, ready to be turned into code. Operands are inputs, then outputs. */
 export type Lowered =
@@ -77,6 +78,13 @@ export interface Backend {
   /** Queues one kernel after everything queued before it. */
   launch(executable: Executable, scalars: readonly number[], operands: readonly BlockRef[]): void;
   createProgram(steps: readonly ProgramStep[]): Program;
+  /** Places that blocks can be moved to; the first is the usual one. */
+  readonly transferPlaces: readonly TransferPlace['to'][];
+  /**
+   * Copies of blocks at this place, one of `transferPlaces`; the backend closes it. Throws FileError
+   * when the place cannot be used.
+   */
+  openTransfer(place: TransferPlace): BlockTransfer;
   /** Stops threads and releases device memory. */
   dispose(): void;
 }

@@ -1,0 +1,102 @@
+/**
+ * Moving saved tensors out of memory until backward (torchtune.training.OffloadActivations,
+ * torch.autograd.graph.save_on_cpu). Rules O1 and O2 in docs/internals/offload.md.
+ */
+
+import { byteForms, readBytes } from '../core/bytes.ts';
+import { ArgumentError, nearest } from '../core/errors.ts';
+import type { TransferPlace } from '../runtime/transfer.ts';
+import type { Backend } from '../runtime/backend.ts';
+import { currentBackend } from '../tensor/backend.ts';
+import { isGradEnabled } from '../tensor/context.ts';
+import { currentMode } from '../tensor/mode.ts';
+import { withSavedTensorHooks } from '../tensor/saved-tensor.ts';
+import { OffloadStore, type OffloadStats, type OffloadSettings, refuseTrace } from './offload-store.ts';
+import { storeHooks } from './value-store.ts';
+
+export interface OffloadOptions {
+  /**
+   * 'file' for the cpu backend, 'host' for backends whose memory is not the host's. Default: what the
+   * current backend can do.
+   */
+  readonly to?: TransferPlace['to'];
+  /** With 'file': the folder to make a folder in; default RETUNE_OFFLOAD_DIR or the system's for temporary files. */
+  readonly dir?: string;
+  /** Smaller storages stay: bytes, or a text such as '64KiB', the default. */
+  readonly minBytes?: number | string;
+  /**
+   * How many ops' saved tensors (or region inputs) may be on their way out, and how many are fetched
+   * ahead in backward; default 2. More hides slower disks and holds more memory; 0 waits for each copy.
+   */
+  readonly depth?: number;
+}
+
+/** Offload with statistics; the same object may be used for every step. */
+export class ActivationOffload {
+  readonly settings: OffloadSettings;
+  readonly #backend: Backend;
+  readonly #store: OffloadStore;
+
+  /** For tensors of the current backend. Throws ArgumentError, or UnsupportedError for a wrong place. */
+  constructor(options: OffloadOptions = {}) {
+    this.#backend = currentBackend();
+    this.settings = resolveOffload(options, this.#backend);
+    this.#store = new OffloadStore(this.#backend, this.settings);
+  }
+
+  /**
+   * Runs `fn`; what its backward needs is moved out, but for small tensors, memory that outlives the step
+   * anyhow, and the last values. Inside a checkpoint region the inner of the two is what counts, so put
+   * regions inside this: then their inputs are moved. Throws CompileError in a compiled step, FileError
+   * when the place is full or gone; FileErrors may also come from backward.
+   */
+  run<R>(fn: () => R): R {
+    if (!isGradEnabled()) return fn();
+    if (currentMode().tracing) throw refuseTrace();
+    return withSavedTensorHooks(storeHooks(this.#store), fn);
+  }
+
+  get stats(): OffloadStats {
+    return this.#store.stats;
+  }
+
+  /** Throws InternalError unless nothing is left: call it after a backward without retainGraph. */
+  assertEmpty(): void {
+    this.#store.assertEmpty();
+  }
+}
+
+/** Runs `fn` as ActivationOffload.run does, with an offload of its own. */
+export function offloadActivations<R>(options: OffloadOptions, fn: () => R): R {
+  return new ActivationOffload(options).run(fn);
+}
+
+const legalKeys = ['to', 'dir', 'minBytes', 'depth'];
+
+function resolveOffload(options: OffloadOptions, backend: Backend): OffloadSettings {
+  for (const key of Object.keys(options)) {
+    if (legalKeys.includes(key)) continue;
+    throw new ArgumentError(
+      `offloadActivations: unknown option '${key}'. Did you mean ${nearest(key, legalKeys, 2).join(' or ')}?`,
+      { key },
+    );
+  }
+  const { to = backend.transferPlaces[0] ?? 'host', dir, depth = 2 } = options;
+  const minBytes = readBytes(options.minBytes ?? '64KiB');
+  if (to !== 'file' && to !== 'host') illegal('to', to, "'file' or 'host'");
+  if (minBytes === undefined) illegal('minBytes', options.minBytes, byteForms);
+  if (!Number.isInteger(depth) || depth < 0) illegal('depth', depth, 'a whole number from 0 on');
+  if (dir !== undefined && (to === 'host' || typeof dir !== 'string' || dir === '')) {
+    illegal('dir', dir, "a folder, with to: 'file'");
+  }
+  const place: TransferPlace = to === 'file' ? { to, dir } : { to };
+  if (!backend.transferPlaces.includes(to)) backend.openTransfer(place);
+  return { place, minBytes, depth };
+}
+
+function illegal(key: string, value: unknown, legal: string): never {
+  throw new ArgumentError(
+    `offloadActivations: ${key} is not legal (got ${JSON.stringify(value) ?? String(value)}). Use ${legal}.`,
+    { key, value, legal },
+  );
+}

@@ -9,6 +9,16 @@ export {
   setCheckpointDebug,
   setCheckpointEarlyStop,
 } from './options.ts';
+export { ActivationOffload, type OffloadOptions, offloadActivations } from './offload.ts';
+export type { OffloadStats } from './offload-store.ts';
+export {
+  ActivationCompression,
+  type CompressionOptions,
+  compressActivations,
+} from './compress.ts';
+export type { CompressionFormat, CompressionStats } from './compress-store.ts';
+export type { CompressionError } from './compression-error.ts';
+export type { ValueStore } from './value-store.ts';
 export { recomputeGroup } from '../autograd/backward-id.ts';
 export {
   type ApplyOptions,

@@ -17,7 +17,7 @@ import { type SaveContext, checkVersion } from '../tensor/saved-tensor.ts';
 import { Storage } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { GroupList, type SaveGroup } from './save-groups.ts';
-import { type ValueStore, staysInMemory } from './value-store.ts';
+import type { ValueStore } from './value-store.ts';
 
 export interface OffloadSettings {
   readonly place: TransferPlace;
@@ -99,13 +99,14 @@ export class OffloadStore implements ValueStore<OffloadHandle> {
     if (!(data instanceof BufferData)) throw refuseTrace();
     const { storage } = data;
     const value = { shape, dtype, version: storage.version, context };
-    this.#stats.values++;
-    if (storage.bytes < this.#settings.minBytes || staysInMemory(tensor)) {
+    if (storage.bytes < this.#settings.minBytes || data.outlivesStep) {
+      this.#stats.values++;
       this.#stats.stayed++;
       return { ...value, data: data.retain(), moved: undefined, group: undefined };
     }
     const moved = this.#moved(storage);
     moved.handles++;
+    this.#stats.values++;
     return { ...value, data, moved, group: this.#groups.add(moved) };
   }
 

@@ -11,7 +11,12 @@ import { currentBackend } from '../tensor/backend.ts';
 import { isGradEnabled } from '../tensor/context.ts';
 import { currentMode } from '../tensor/mode.ts';
 import { withSavedTensorHooks } from '../tensor/saved-tensor.ts';
-import { OffloadStore, type OffloadStats, type OffloadSettings, refuseTrace } from './offload-store.ts';
+import {
+  OffloadStore,
+  type OffloadStats,
+  type OffloadSettings,
+  refuseTrace,
+} from './offload-store.ts';
 import { storeHooks } from './value-store.ts';
 
 export interface OffloadOptions {

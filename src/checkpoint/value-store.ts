@@ -29,11 +29,7 @@ export function storeHooks<H>(store: ValueStore<H>): SavedTensorHooks<H> {
     pack: (tensor, context) => store.put(tensor, context),
     unpack: (handle) => store.get(handle),
     release: (handle) => store.drop(handle),
+    independent: true,
     ...(store.endGroup && { boundary: () => store.endGroup?.() }),
   };
-}
-
-/** Whether to leave a saved tensor alone: its memory outlives the step, or its gradient must reach the leaf itself. */
-export function staysInMemory(tensor: Tensor): boolean {
-  return (tensor.isLeaf && tensor.requiresGrad) || tensor.data.outlivesStep;
 }

@@ -4,7 +4,7 @@
  * Project (4 exponent and 3 mantissa bits, largest 448, no infinities), scaled so that the block's
  * largest value becomes 448. Its bits are stored in int8, for there is no dtype for it. Rounding is to
  * nearest, ties to even. A block with an infinity or NaN comes back as NaN; one whose largest magnitude
- * is below 2^-96 comes back as zeros.
+ * is below 2^-116 comes back as zeros.
  */
 
 import type { DType } from '../core/dtype.ts';
@@ -34,7 +34,7 @@ type QuantizeParams = { readonly format: ByteFormat };
 /** The value that a block's largest magnitude is scaled to. */
 const largest: Readonly<Record<ByteFormat, number>> = { int8: 127, fp8: 448 };
 
-const smallestBlock = 2 ** -96;
+const smallestBlock = 2 ** -116;
 
 /** x [R, C] -> codes int8 [R, C], scales float32 [R]. */
 export const quantizeOp: Op<Tensor, QuantizeParams> = defineOp({

@@ -45,7 +45,7 @@ export function wrongPlace(
   { name, transferPlaces }: Pick<Backend, 'name' | 'transferPlaces'>,
   place: TransferPlace,
 ): UnsupportedError {
-  const why = place.to === 'host' ? 'its memory is the host\'s' : 'its memory has no way to files';
+  const why = place.to === 'host' ? "its memory is the host's" : 'its memory has no way to files';
   return new UnsupportedError(
     `offloadActivations: the ${name} backend cannot move values there (got to: ${place.to}): ${why}. ` +
       `Use to: ${transferPlaces.join(' or ')}.`,

@@ -45,10 +45,7 @@ export function startWorker(start: WorkerStart, onFailure: (error: unknown) => v
 }
 
 /** Starts the thread of files/file-thread.ts, with the same care. */
-export function startFileThread(
-  start: FileThreadStart,
-  onFailure: (error: unknown) => void,
-): void {
+export function startFileThread(start: FileThreadStart, onFailure: (error: unknown) => void): void {
   const threads = nodeModule('node:worker_threads');
   if (threads === undefined) {
     throw new UnsupportedError(

@@ -57,9 +57,12 @@ export class FileTransfers {
     const words = queueWords();
     const { memory, memory64 } = this.#memory;
     let loss: unknown;
-    startFileThread({ memory, memory64, words, ...(this.#fault && { fault: this.#fault }) }, (error) => {
-      loss = error;
-    });
+    startFileThread(
+      { memory, memory64, words, ...(this.#fault && { fault: this.#fault }) },
+      (error) => {
+        loss = error;
+      },
+    );
     this.#queue = new JobQueue(words, () => {
       if (Atomics.load(words, queueWord.exited) === 0) return;
       throw new InternalError(`file transfer: its thread ended (${loss ?? 'it exited'})`);

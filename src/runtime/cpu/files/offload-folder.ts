@@ -1,12 +1,12 @@
 /**
- * The folder in which one process keeps what it moved out of memory: `retune-offload-<host>-<pid>-<n>`
+ * The folder in which one process keeps what it moved out of memory: `retune-offload-<host>-<pid>-<text>`
  * below a folder of the user's, with one file. It is removed when it is closed and when the process
  * exits; what a killed process left behind is removed by the next one that opens a folder there.
  */
 
 import { readEnv } from '../../../core/env.ts';
 import { UnsupportedError } from '../../../core/errors.ts';
-import { fileErrorFrom, systemCode } from '../../../core/file-error.ts';
+import { fileErrorFrom } from '../../../core/file-error.ts';
 import { isProcessAlive } from '../../../core/process.ts';
 import { nodeModule } from '../platform.ts';
 
@@ -51,7 +51,7 @@ export function openOffloadFolder(dir: string | undefined): OffloadFolder {
           'Name a folder on a disk in dir or RETUNE_OFFLOAD_DIR.',
       );
     }
-    const folder = makeFolder(fs, path.join(parent, `${prefix}${process.pid}-`));
+    const folder = fs.mkdtempSync(path.join(parent, `${prefix}${process.pid}-`));
     const remove = (): void => fs.rmSync(folder, { recursive: true, force: true });
     try {
       const file = fs.openSync(path.join(folder, 'values'), 'wx+', 0o600);
@@ -75,18 +75,6 @@ export function openOffloadFolder(dir: string | undefined): OffloadFolder {
 }
 
 type Fs = typeof import('node:fs');
-
-/** A folder that nobody else has; threads of one process share its number. */
-function makeFolder(fs: Fs, prefix: string): string {
-  for (let n = 1; ; n++) {
-    try {
-      fs.mkdirSync(`${prefix}${n}`, { mode: 0o700 });
-      return `${prefix}${n}`;
-    } catch (cause) {
-      if (systemCode(cause) !== 'EEXIST') throw cause;
-    }
-  }
-}
 
 function removeStale(
   fs: Fs,

@@ -7,8 +7,10 @@
 import type { DType } from '../core/dtype.ts';
 import type { KernelSpec } from '../ir/kernel.ts';
 import type { Operand, Params, Routine } from '../ir/op.ts';
-import type { Allocator, Block } from './allocator.ts';
+import type { Allocator, Block, BlockRef } from './allocator.ts';
 import type { BlockTransfer, TransferPlace } from './transfer.ts';
+
+export type { BlockRef };
 
 /** A kernel with its layouts, ready to be turned into code. Operands are inputs, then outputs. */
 export type Lowered =
@@ -22,13 +24,6 @@ export type Lowered =
       readonly outputs: readonly Operand[];
       readonly params: Params;
     };
-
-/** Where an operand lies: its pointer is the block's start plus `byteOffset`. */
-export interface BlockRef {
-  readonly block: Block;
-  /** Bytes; layout offsets are not included here: they are part of the lowered kernel. */
-  readonly byteOffset: number;
-}
 
 /** Compiled code for one Lowered; position independent, cached by the backend. */
 export interface Executable {

@@ -5,7 +5,7 @@
  */
 
 import { UnsupportedError } from '../core/errors.ts';
-import type { Backend, BlockRef } from './backend.ts';
+import type { BlockRef } from './allocator.ts';
 
 export type TransferPlace =
   /** A file in a folder of this process below `dir`; default: RETUNE_OFFLOAD_DIR, or the system's folder for temporary files. */
@@ -42,9 +42,10 @@ export interface BlockTransfer {
 
 /** The error of a backend that is asked for a place it has no way to. */
 export function wrongPlace(
-  { name, transferPlaces }: Pick<Backend, 'name' | 'transferPlaces'>,
+  backend: { readonly name: string; readonly transferPlaces: readonly TransferPlace['to'][] },
   place: TransferPlace,
 ): UnsupportedError {
+  const { name, transferPlaces } = backend;
   const why = place.to === 'host' ? "its memory is the host's" : 'its memory has no way to files';
   return new UnsupportedError(
     `offloadActivations: the ${name} backend cannot move values there (got to: ${place.to}): ${why}. ` +

@@ -27,8 +27,8 @@ import {
   storeValues,
 } from './executable.ts';
 import { trapError } from './failure.ts';
-import type { FileThreadStart } from './files/file-thread.ts';
 import { FileTransfers } from './files/file-transfer.ts';
+import type { FileThreadStart } from './files/job-queue.ts';
 import { encodeGemm, gemmThreads, gemmWork, wakingWork } from './gemm-call.ts';
 import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
 import { SharedMemory, storeAddress } from './memory.ts';

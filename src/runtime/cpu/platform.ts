@@ -4,7 +4,7 @@
  */
 
 import { UnsupportedError } from '../../core/errors.ts';
-import type { FileThreadStart } from './files/file-thread.ts';
+import type { FileThreadStart } from './files/job-queue.ts';
 
 /** What a worker gets when it starts. */
 export interface WorkerStart {

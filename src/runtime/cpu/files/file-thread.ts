@@ -8,15 +8,7 @@ import { workerData } from 'node:worker_threads';
 import { systemCode } from '../../../core/file-error.ts';
 import { SharedMemory } from '../memory.ts';
 import { onThreadExit } from '../platform.ts';
-import { type Job, queueWord, serveJobs } from './job-queue.ts';
-
-export interface FileThreadStart {
-  readonly memory: WebAssembly.Memory;
-  readonly memory64: boolean;
-  readonly words: Int32Array<SharedArrayBuffer>;
-  /** A job to fail and the system code to fail it with, for tests; counted from 0 over jobs of its kind. */
-  readonly fault?: { readonly kind: Job['kind']; readonly at: number; readonly code: string };
-}
+import { type FileThreadStart, type Job, queueWord, serveJobs } from './job-queue.ts';
 
 /** One system call moves at most this much. */
 const maxCallBytes = 2 ** 30;

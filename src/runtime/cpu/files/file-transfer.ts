@@ -11,8 +11,7 @@ import { type Chunk, Heap } from '../../heap.ts';
 import type { BlockTransfer, Parcel } from '../../transfer.ts';
 import type { SharedMemory } from '../memory.ts';
 import { startFileThread } from '../platform.ts';
-import type { FileThreadStart } from './file-thread.ts';
-import { JobQueue, queueWord, queueWords } from './job-queue.ts';
+import { type FileThreadStart, JobQueue, queueWord, queueWords } from './job-queue.ts';
 import { type OffloadFolder, offloadError, openOffloadFolder } from './offload-folder.ts';
 
 /** The file transfers of one backend: one for each folder. */

@@ -53,6 +53,15 @@ export interface Job {
   readonly position: number;
 }
 
+/** What the file thread gets when it starts. */
+export interface FileThreadStart {
+  readonly memory: WebAssembly.Memory;
+  readonly memory64: boolean;
+  readonly words: Int32Array<SharedArrayBuffer>;
+  /** A job to fail and the system code to fail it with, for tests; counted from 0 over jobs of its kind. */
+  readonly fault?: { readonly kind: Job['kind']; readonly at: number; readonly code: string };
+}
+
 /** The shared words of one queue. */
 export function queueWords(): Int32Array<SharedArrayBuffer> {
   const count = queueWord.slots + queueCapacity * slotWords;

@@ -14,6 +14,7 @@ import { noGrad } from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
 import { currentMode } from '../tensor/mode.ts';
 import {
+  type HeldValue,
   type SaveContext,
   SavedTensor,
   type SavedTensorHooks,
@@ -143,6 +144,10 @@ export class CompressStore implements ValueStore<CompressedHandle> {
     const { root } = value.source;
     if (this.#byRoot.get(root) === value) this.#byRoot.delete(root);
     for (const part of value.parts) part.release();
+  }
+
+  held({ value }: CompressedHandle): readonly HeldValue[] {
+    return value instanceof SavedTensor ? [value] : value.parts;
   }
 
   #isWorthwhile(tensor: Tensor, context: SaveContext): boolean {

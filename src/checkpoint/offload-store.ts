@@ -13,7 +13,7 @@ import type { MemoryCategory } from '../runtime/allocator.ts';
 import type { Backend } from '../runtime/backend.ts';
 import type { BlockTransfer, Parcel, TransferPlace } from '../runtime/transfer.ts';
 import { BufferData } from '../tensor/data.ts';
-import { type SaveContext, checkVersion } from '../tensor/saved-tensor.ts';
+import { type HeldValue, type SaveContext, checkVersion } from '../tensor/saved-tensor.ts';
 import { Storage } from '../tensor/storage.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { GroupList, type SaveGroup } from './save-groups.ts';
@@ -148,6 +148,13 @@ export class OffloadStore implements ValueStore<OffloadHandle> {
     this.#release(moved);
     // The next value opens the place anew, should it have failed.
     if (this.#storedBytes === 0) this.#transfer = undefined;
+  }
+
+  held({ moved, data, shape, dtype, context }: OffloadHandle): HeldValue[] {
+    const storage = moved ? moved.storage : data.storage;
+    if (!storage) return [];
+    const heldData = new BufferData(storage, data.layout);
+    return [{ context, shape, dtype, heldData, heldByHooks: [] }];
   }
 
   /** Throws InternalError unless nothing is in the store, as after a backward that keeps no graph (O2). */

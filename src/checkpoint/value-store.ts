@@ -3,7 +3,7 @@
  * stores; saved-tensor hooks put every value that an op saves into one.
  */
 
-import type { SaveContext, SavedTensorHooks } from '../tensor/saved-tensor.ts';
+import type { HeldValue, SaveContext, SavedTensorHooks } from '../tensor/saved-tensor.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 export interface ValueStore<H = unknown> {
@@ -19,6 +19,8 @@ export interface ValueStore<H = unknown> {
   get(handle: H): Tensor;
   /** Called once, when nobody needs the value any more. */
   drop(handle: H): void;
+  /** What the value holds in memory now, for reports. */
+  held(handle: H): Iterable<HeldValue>;
   /** Called between ops: what was put since the last call was saved together and is needed together. */
   endGroup?(): void;
 }
@@ -29,6 +31,7 @@ export function storeHooks<H>(store: ValueStore<H>): SavedTensorHooks<H> {
     pack: (tensor, context) => store.put(tensor, context),
     unpack: (handle) => store.get(handle),
     release: (handle) => store.drop(handle),
+    held: (handle) => store.held(handle),
     independent: true,
     ...(store.endGroup && { boundary: () => store.endGroup?.() }),
   };

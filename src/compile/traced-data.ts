@@ -59,9 +59,7 @@ export class TracedData implements TensorData {
   }
 
   get outlivesStep(): boolean {
-    const base = this.#view?.base;
-    if (base) return base instanceof TracedData ? base.outlivesStep : true;
-    return this.value.node.kind !== 'op';
+    return this.view ? this.view.baseData.outlivesStep : this.value.node.kind !== 'op';
   }
 
   bumpVersion(): void {

@@ -28,6 +28,7 @@ export {
   type ModulePredicate,
   setActivationCheckpointing,
 } from './apply.ts';
+export type { OffloadSpec } from './apply-offload.ts';
 export type { CheckpointingSpec, CheckpointMode, EveryLayers } from './apply-spec.ts';
 export type { SelectiveSpec } from './selective/spec.ts';
 export type {

@@ -4,8 +4,8 @@
  */
 
 import { byteForms, readBytes } from '../core/bytes.ts';
-import { ArgumentError, nearest } from '../core/errors.ts';
-import type { TransferPlace } from '../runtime/transfer.ts';
+import { ArgumentError, definite } from '../core/errors.ts';
+import { type TransferPlace, wrongPlace } from '../runtime/transfer.ts';
 import type { Backend } from '../runtime/backend.ts';
 import { currentBackend } from '../tensor/backend.ts';
 import { isGradEnabled } from '../tensor/context.ts';
@@ -61,6 +61,13 @@ export class ActivationOffload {
     return withSavedTensorHooks(storeHooks(this.#store), fn);
   }
 
+  /** In words, for a line of a log. */
+  get description(): string {
+    const { place, depth } = this.settings;
+    const where = place.to === 'file' ? 'in a file' : 'in host memory';
+    return `${where}, ${depth} ahead`;
+  }
+
   get stats(): OffloadStats {
     return this.#store.stats;
   }
@@ -76,32 +83,49 @@ export function offloadActivations<R>(options: OffloadOptions, fn: () => R): R {
   return new ActivationOffload(options).run(fn);
 }
 
-const legalKeys = ['to', 'dir', 'minBytes', 'depth'];
-
-function resolveOffload(options: OffloadOptions, backend: Backend): OffloadSettings {
-  for (const key of Object.keys(options)) {
-    if (legalKeys.includes(key)) continue;
-    throw new ArgumentError(
-      `offloadActivations: unknown option '${key}'. Did you mean ${nearest(key, legalKeys, 2).join(' or ')}?`,
-      { key },
-    );
-  }
-  const { to = backend.transferPlaces[0] ?? 'host', dir, depth = 2 } = options;
-  const minBytes = readBytes(options.minBytes ?? '64KiB');
-  if (to !== 'file' && to !== 'host') illegal('to', to, "'file' or 'host'");
-  if (minBytes === undefined) illegal('minBytes', options.minBytes, byteForms);
-  if (!Number.isInteger(depth) || depth < 0) illegal('depth', depth, 'a whole number from 0 on');
-  if (dir !== undefined && (to === 'host' || typeof dir !== 'string' || dir === '')) {
-    illegal('dir', dir, "a folder, with to: 'file'");
-  }
-  const place: TransferPlace = to === 'file' ? { to, dir } : { to };
-  if (!backend.transferPlaces.includes(to)) backend.openTransfer(place);
-  return { place, minBytes, depth };
+/** An option that is not legal, and what would be. */
+export interface OffloadProblem {
+  readonly key: string;
+  readonly value: unknown;
+  readonly legal: string;
 }
 
-function illegal(key: string, value: unknown, legal: string): never {
-  throw new ArgumentError(
-    `offloadActivations: ${key} is not legal (got ${JSON.stringify(value) ?? String(value)}). Use ${legal}.`,
-    { key, value, legal },
-  );
+const optionKeys = ['to', 'dir', 'minBytes', 'depth'];
+
+/** The first option that is unknown or illegal whatever the backend. */
+export function offloadProblem(options: OffloadOptions): OffloadProblem | undefined {
+  for (const [key, value] of Object.entries(options)) {
+    if (!optionKeys.includes(key)) {
+      return { key, value, legal: `one of the keys ${optionKeys.join(', ')}` };
+    }
+  }
+  const { to, dir, minBytes, depth } = options;
+  if (to !== undefined && to !== 'file' && to !== 'host') {
+    return { key: 'to', value: to, legal: "'file' or 'host'" };
+  }
+  if (dir !== undefined && (to === 'host' || typeof dir !== 'string' || dir === '')) {
+    return { key: 'dir', value: dir, legal: "a folder, with to: 'file'" };
+  }
+  if (minBytes !== undefined && readBytes(minBytes) === undefined) {
+    return { key: 'minBytes', value: minBytes, legal: byteForms };
+  }
+  if (depth !== undefined && (!Number.isInteger(depth) || depth < 0)) {
+    return { key: 'depth', value: depth, legal: 'a whole number from 0 on' };
+  }
+  return undefined;
+}
+
+function resolveOffload(options: OffloadOptions, backend: Backend): OffloadSettings {
+  const problem = offloadProblem(options);
+  if (problem) {
+    const { key, value, legal } = problem;
+    throw new ArgumentError(
+      `offloadActivations: ${key} is not legal (got ${JSON.stringify(value) ?? String(value)}). Use ${legal}.`,
+      { key, value, legal },
+    );
+  }
+  const { to = backend.transferPlaces[0] ?? 'host', dir, minBytes = '64KiB', depth = 2 } = options;
+  const place: TransferPlace = to === 'file' ? { to, dir } : { to };
+  if (!backend.transferPlaces.includes(to)) throw wrongPlace(backend, place);
+  return { place, minBytes: definite(readBytes(minBytes)), depth };
 }

@@ -89,30 +89,35 @@ export function checkOffload(unitsOfStacks: readonly number[]): void {
 
 /**
  * Puts offload around the layers, or regions of several layers, of each stack, inside which their own
- * wrappers stay. The last of a stack is left out: backward needs what it saves at once. Returns how many were
- * wrapped.
+ * wrappers stay. Of the last of a stack only what policies order is moved: backward needs what it saves at
+ * once. Returns of how many all is moved.
  */
 export function offloadStacks(
   stacks: readonly CheckpointableStack[],
   offload: ActivationOffload,
 ): number {
-  const around = (wrapper: CallWrapper | undefined): CallWrapper => {
-    return (run, args) => offload.run(() => (wrapper ? wrapper(run, args) : run(...args)));
+  const around = (wrapper: CallWrapper | undefined, moves: boolean): CallWrapper => {
+    return (run, args) => {
+      const call = () => (wrapper ? wrapper(run, args) : run(...args));
+      return moves ? offload.run(call) : offload.lend(call);
+    };
   };
   let count = 0;
   for (const stack of stacks) {
     if (stack.regions) {
       const last = stack.regions.length - 1;
-      stack.regions = stack.regions.map((region, i) =>
-        i === last ? region : { ...region, wrapper: around(region.wrapper) },
-      );
+      stack.regions = stack.regions.map((region, i) => ({
+        ...region,
+        wrapper: around(region.wrapper, i < last),
+      }));
       count += last;
       continue;
     }
-    for (const layer of stack.layers.slice(0, -1)) {
-      layer.callWrapper = around(layer.callWrapper);
-      count++;
+    const last = stack.layers.length - 1;
+    for (const [i, layer] of stack.layers.entries()) {
+      layer.callWrapper = around(layer.callWrapper, i < last);
     }
+    count += last;
   }
   return count;
 }

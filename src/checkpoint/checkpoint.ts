@@ -17,6 +17,7 @@ import {
   type SaveContext,
   type SavedTensorHooks,
   checkVersion,
+  currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
 import { Tensor } from '../tensor/tensor.ts';

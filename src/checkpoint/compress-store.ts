@@ -8,6 +8,7 @@ import { bytesPerElement, isFloat } from '../core/dtype.ts';
 import { CompileError, definite } from '../core/errors.ts';
 import { type Shape, isContiguous, numElements } from '../core/shape.ts';
 import { type Aval, avalBytes } from '../ir/aval.ts';
+import type { SaveFormat } from '../ir/graph.ts';
 import { cast, reshape } from '../ops/broadcast.ts';
 import { dequantize, quantize } from '../ops/quantize.ts';
 import { noGrad } from '../tensor/context.ts';
@@ -31,9 +32,7 @@ import type { ValueStore } from './value-store.ts';
  * over a quarter, relative error at most 2^-4 for all but the smallest of a block. int8: as many bytes,
  * with a scale per block, error at most 1/254 of the block's largest.
  */
-export type CompressionFormat = 'bf16' | 'fp8' | 'int8';
-
-export const compressionFormats: readonly CompressionFormat[] = ['bf16', 'fp8', 'int8'];
+export type CompressionFormat = SaveFormat;
 
 /** Elements that share a scale: the largest divisor of a tensor's size in this range. */
 const smallestBlock = 16;

@@ -10,8 +10,8 @@ import {
   type CompressionStats,
   CompressionCounts,
   CompressStore,
-  compressionFormats,
 } from './compress-store.ts';
+import { saveFormats } from './selective/policy.ts';
 import { storeHooks } from './value-store.ts';
 
 export interface CompressionOptions {
@@ -74,8 +74,7 @@ function resolveCompression(options: CompressionOptions): CompressionSettings {
   }
   const { format, measure = false } = options;
   const minBytes = readBytes(options.minBytes ?? '64KiB');
-  if (!compressionFormats.includes(format))
-    illegal('format', format, compressionFormats.join(', '));
+  if (!saveFormats.includes(format)) illegal('format', format, saveFormats.join(', '));
   if (minBytes === undefined) illegal('minBytes', options.minBytes, byteForms);
   if (typeof measure !== 'boolean') illegal('measure', measure, 'true or false');
   return { format, minBytes, measure };

@@ -49,7 +49,6 @@ export {
   createSelectiveCheckpointContexts,
 } from './selective/contexts.ts';
 export type { AnyPolicy, DeclaredPolicy } from './selective/region-policy.ts';
-export { type ValueStore, type ValueStores, setValueStores } from './selective/value-store.ts';
 export {
   compressModules,
   either,

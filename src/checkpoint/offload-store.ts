@@ -95,11 +95,23 @@ export class OffloadStore implements ValueStore<OffloadHandle> {
 
   /** Throws CompileError inside a traced step, FileError when the place fails. */
   put(tensor: Tensor, context: SaveContext): OffloadHandle {
+    return this.#put(tensor, context, this.#settings.minBytes);
+  }
+
+  /** As `put`, for a value that is moved whatever its size, and is a group of its own. */
+  putAlone(tensor: Tensor, context: SaveContext): OffloadHandle {
+    this.endGroup();
+    const handle = this.#put(tensor, context, 0);
+    this.endGroup();
+    return handle;
+  }
+
+  #put(tensor: Tensor, context: SaveContext, minBytes: number): OffloadHandle {
     const { data, shape, dtype } = tensor;
     if (!(data instanceof BufferData)) throw refuseTrace();
     const { storage } = data;
     const value = { shape, dtype, version: storage.version, context };
-    if (storage.bytes < this.#settings.minBytes || data.outlivesStep) {
+    if (storage.bytes < minBytes || data.outlivesStep) {
       this.#stats.values++;
       this.#stats.stayed++;
       return { ...value, data: data.retain(), moved: undefined, group: undefined };

@@ -12,12 +12,13 @@ import { isGradEnabled } from '../tensor/context.ts';
 import { currentMode } from '../tensor/mode.ts';
 import { withSavedTensorHooks } from '../tensor/saved-tensor.ts';
 import {
+  type OffloadHandle,
   OffloadStore,
   type OffloadStats,
   type OffloadSettings,
   refuseTrace,
 } from './offload-store.ts';
-import { storeHooks } from './value-store.ts';
+import { type ValueStore, storeHooks } from './value-store.ts';
 
 export interface OffloadOptions {
   /**
@@ -34,6 +35,13 @@ export interface OffloadOptions {
    * ahead in backward; default 2. More hides slower disks and holds more memory; 0 waits for each copy.
    */
   readonly depth?: number;
+}
+
+let around: ActivationOffload | undefined;
+
+/** The innermost offload that is running. */
+export function currentOffload(): ActivationOffload | undefined {
+  return around;
 }
 
 /** Offload with statistics; the same object may be used for every step. */
@@ -58,7 +66,29 @@ export class ActivationOffload {
   run<R>(fn: () => R): R {
     if (!isGradEnabled()) return fn();
     if (currentMode().tracing) throw refuseTrace();
-    return withSavedTensorHooks(storeHooks(this.#store), fn);
+    return this.lend(() => withSavedTensorHooks(storeHooks(this.#store), fn));
+  }
+
+  /** Runs `fn`, of which only what checkpoint policies offload is moved. */
+  lend<R>(fn: () => R): R {
+    const before = around;
+    around = this;
+    try {
+      return fn();
+    } finally {
+      around = before;
+    }
+  }
+
+  /** For single values that are to be moved whatever their size. */
+  get ordered(): ValueStore<OffloadHandle> {
+    const store = this.#store;
+    return {
+      put: (tensor, context) => store.putAlone(tensor, context),
+      get: (handle) => store.get(handle),
+      drop: (handle) => store.drop(handle),
+      held: (handle) => store.held(handle),
+    };
   }
 
   /** In words, for a line of a log. */

@@ -8,14 +8,14 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { ActivationOffload, liveBytes, scope, toHost } from '../../src/index.ts';
 import { checkLiveBytes } from '../support/backend.ts';
-import { type Program, inputsOf, programs, runProgram } from './random-programs.ts';
+import { type Program, type Regions, inputsOf, programs, runProgram } from './random-programs.ts';
 
 checkLiveBytes();
 
 const dir = mkdtempSync(join(tmpdir(), 'retune-offload-programs-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-function bytesOf(program: Program, regions: boolean, offload?: ActivationOffload): Uint8Array[] {
+function bytesOf(program: Program, regions: Regions, offload?: ActivationOffload): Uint8Array[] {
   return scope(() => {
     const inputs = inputsOf(program);
     const run = () => runProgram(program, inputs, regions);
@@ -24,14 +24,17 @@ function bytesOf(program: Program, regions: boolean, offload?: ActivationOffload
 }
 
 test('random programs: equal bits with every saved tensor moved, with and without regions', () => {
-  const settings = fc.record({ depth: fc.nat(4), regions: fc.boolean() });
+  const settings = fc.record({
+    depth: fc.nat(4),
+    regions: fc.constantFrom<Regions>('none', 'plain', 'selective'),
+  });
   fc.assert(
     fc.property(programs, settings, (program, { depth, regions }) => {
       const before = liveBytes();
       const offload = new ActivationOffload({ dir, depth, minBytes: 0 });
       const got = bytesOf(program, regions, offload);
       offload.assertEmpty();
-      assert.deepEqual(got, bytesOf(program, false));
+      assert.deepEqual(got, bytesOf(program, 'none'));
       assert.equal(liveBytes(), before);
     }),
     { numRuns: 150 },

@@ -95,6 +95,41 @@ test('O1 full: the inputs of all regions but the last are what moves', () => {
   assert.equal(report.offload?.stats.bytesOut, 2 * (layers - 1) * 4 * rows * length * hidden);
 });
 
+test('S1 what a policy offloads is moved, in the last layer too, with and without a setting of its own', () => {
+  const selective = { save: ['attention'], offload: ['matmul'] };
+  const plain = run({});
+  const kept = run({ selective: { save: ['attention', 'matmul'] } });
+  for (const spec of [{ selective }, { selective, offload }]) {
+    const moved = run(spec);
+    assert.equal(moved.loss, plain.loss);
+    assert.deepEqual(moved.gradients, plain.gradients);
+    assert.ok(moved.held < kept.held, `${moved.held} of ${kept.held} bytes`);
+  }
+  const { offload: inputsOnly } = run({
+    selective: { save: ['attention', 'matmul'] },
+    offload,
+  }).report;
+  const { offload: products } = run({ selective, offload }).report;
+  assert.ok(inputsOnly && products);
+  assert.ok(products.stats.bytesOut > inputsOnly.stats.bytesOut);
+});
+
+test('S1 what a policy compresses is held in fewer bits; other ops of the region keep their numbers', () => {
+  const plain = run({});
+  const saved = run({ selective: { save: ['attention', 'matmul', 'mlp'] } });
+  const compressed = run({
+    selective: { save: ['attention', 'matmul'], compress: { mlp: 'bf16' } },
+  });
+  assert.equal(compressed.loss, plain.loss);
+  assert.ok(compressed.held < saved.held, `${compressed.held} of ${saved.held} bytes`);
+  compressed.gradients.forEach((gradient, k) => {
+    const want = plain.gradients[k] ?? new Float64Array();
+    const error = Math.hypot(...gradient.map((g, i) => g - (want[i] ?? 0))) / Math.hypot(...want);
+    assert.ok(error < 0.02, `gradient ${k} is off by ${error}`);
+  });
+  assert.notDeepEqual(compressed.gradients, plain.gradients);
+});
+
 test("W1 torchtune's enable_activation_offloading moves region inputs", () => {
   const spec = { enable_activation_checkpointing: true, enable_activation_offloading: true };
   using model = tinyModel();

@@ -5,6 +5,8 @@
  */
 
 import { ConfigError, nearest } from '../core/errors.ts';
+import { type OffloadSpec, readOffload } from './apply-offload.ts';
+import type { OffloadOptions } from './offload.ts';
 import type { CheckpointOptions, DeterminismCheck } from './options.ts';
 import type { AnyPolicy } from './selective/region-policy.ts';
 import { type SelectiveSpec, selectivePolicy } from './selective/spec.ts';
@@ -30,6 +32,11 @@ export interface CheckpointingSpec {
   readonly determinismCheck?: DeterminismCheck;
   readonly earlyStop?: boolean;
   readonly debug?: boolean;
+  /** Where what layers save (for recomputed ones: their inputs) waits for backward; eager only. */
+  readonly offload?: OffloadSpec;
+  /** torchtune: offload with its defaults; needs recomputed layers. */
+  readonly enableActivationOffloading?: boolean;
+  readonly enable_activation_offloading?: boolean;
   /** torchtune: checkpoint every layer. */
   readonly enableActivationCheckpointing?: boolean;
   readonly enable_activation_checkpointing?: boolean;
@@ -41,7 +48,10 @@ export interface CheckpointingSpec {
   readonly ac_option?: number | string | null;
 }
 
-export type ResolvedSpec = { readonly options: CheckpointOptions } & (
+export type ResolvedSpec = {
+  readonly options: CheckpointOptions;
+  readonly offload: OffloadOptions | undefined;
+} & (
   | { readonly mode: 'none' | 'full' }
   | { readonly mode: 'every'; readonly k: number; readonly offset: number }
   | { readonly mode: 'segments'; readonly segments: number }
@@ -53,7 +63,15 @@ const acModes = ['none', 'full', 'selective'];
 const switches = ['preserveRngState', 'earlyStop', 'debug'] as const;
 const checks: readonly DeterminismCheck[] = ['default', 'values', 'none'];
 
-const ownKeys = ['mode', 'every', 'segments', 'selective', 'determinismCheck', ...switches];
+const ownKeys = [
+  'mode',
+  'every',
+  'segments',
+  'selective',
+  'offload',
+  'determinismCheck',
+  ...switches,
+];
 const torchtuneKeys = [
   'enableActivationCheckpointing',
   'enableActivationOffloading',
@@ -69,7 +87,6 @@ export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedS
       ? new Map([['mode', { key: 'mode', value: spec }]])
       : normalizeKeys(spec);
   const get = (name: string): Given | undefined => given.get(name);
-  refuseUnbuilt(get);
   const options = readOptions(get);
   const own = readOwn(get);
   const torchtune = readTorchtune(get);
@@ -80,7 +97,9 @@ export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedS
       { key: 'mode' },
     );
   }
-  return { ...resolveChoice(own ?? torchtune ?? { mode: 'none' }), options };
+  const choice = own ?? torchtune ?? { mode: 'none' };
+  const offload = readOffload(get('offload'), get('enableActivationOffloading'), choice.mode);
+  return { ...resolveChoice(choice), options, offload };
 }
 
 function resolveChoice(
@@ -131,13 +150,6 @@ function normalizeKeys(spec: object): Map<string, Given> {
     given.set(name, { key, value });
   }
   return given;
-}
-
-function refuseUnbuilt(get: Get): void {
-  const offloading = get('enableActivationOffloading');
-  if (offloading && offloading.value !== false) {
-    illegal(offloading, 'false: activation offloading is not available');
-  }
 }
 
 function readOwn(get: Get): Choice | undefined {

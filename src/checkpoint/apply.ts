@@ -12,7 +12,9 @@ import {
   resolveSpec,
 } from './apply-spec.ts';
 import { isGradEnabled } from '../tensor/context.ts';
+import { checkOffload, offloadStacks } from './apply-offload.ts';
 import { checkpoint } from './checkpoint.ts';
+import { ActivationOffload } from './offload.ts';
 import { type CheckpointOptions, resolveOptions } from './options.ts';
 import { modelPolicy } from './selective/declared.ts';
 import type { AnyPolicy } from './selective/region-policy.ts';
@@ -33,6 +35,8 @@ export interface ApplyReport {
   readonly wrapped: readonly string[];
   /** What the logger got. */
   readonly line: string;
+  /** Statistics of the offload; undefined without one. */
+  readonly offload?: ActivationOffload;
 }
 
 /**
@@ -47,15 +51,29 @@ export function applyActivationCheckpointing(
 ): ApplyReport {
   const resolved = resolveSpec(spec);
   const stacks = stacksOf(model);
-  if (resolved.mode !== 'none') checkStacks(resolved, stacks);
+  if (resolved.mode !== 'none' || resolved.offload) checkStacks(resolved, stacks);
   if (resolved.mode === 'selective') {
     const paths = [...model.namedModules()].map(([path]) => path);
     modelPolicy(resolved.policy)?.checkModel(paths);
   }
+  if (resolved.offload) {
+    const units = (layers: number): number =>
+      resolved.mode === 'segments' ? resolved.segments : layers;
+    checkOffload(stacks.map(({ stack }) => units(stack.layers.length)));
+  }
+  const offload = resolved.offload && new ActivationOffload(resolved.offload);
   clearWrappers(model);
-  if (resolved.mode === 'none') return report('none', [], options);
+  if (resolved.mode === 'none' && !offload) return report('none', [], options);
   if (!isTrainable(model)) return report('the model is frozen: none', [], options);
-  return report(describeChoice(resolved), wrapStacks(stacks, resolved), options);
+  const wrapped = resolved.mode === 'none' ? [] : wrapStacks(stacks, resolved);
+  if (!offload) return report(describeChoice(resolved), wrapped, options);
+  const count = offloadStacks(
+    stacks.map(({ stack }) => stack),
+    offload,
+  );
+  const what = resolved.mode === 'none' ? 'what they save' : 'what they save or start from';
+  const tail = `; of ${count} calls of layers ${what} waits ${offload.description}`;
+  return { ...report(describeChoice(resolved), wrapped, options, tail), offload };
 }
 
 /** A class of modules. */
@@ -106,7 +124,7 @@ function checkStacks(spec: ResolvedSpec, stacks: readonly NamedStack[]): void {
     throw new ConfigError(
       'applyActivationCheckpointing: the model has no LayerStack (got a model without layers to wrap). ' +
         'Put its layers into a LayerStack, or use setActivationCheckpointing with their class.',
-      { key: 'mode', value: spec.mode },
+      { key: spec.mode === 'none' ? 'offload' : 'mode', value: spec.mode },
     );
   }
   const fewest = Math.min(...stacks.map(({ stack }) => stack.layers.length));
@@ -270,13 +288,18 @@ function firstOf(k: number, offset: number): number {
 
 const shownRegions = 6;
 
-function report(what: string, wrapped: readonly string[], options: ApplyOptions): ApplyReport {
+function report(
+  what: string,
+  wrapped: readonly string[],
+  options: ApplyOptions,
+  tail = '',
+): ApplyReport {
   const head = wrapped.slice(0, shownRegions).join(', ');
   const more = wrapped.length > shownRegions ? `, and ${wrapped.length - shownRegions} more` : '';
   const line =
     wrapped.length === 0
-      ? `activation checkpointing: ${what}; no regions`
-      : `activation checkpointing: ${what}; ${wrapped.length} regions: ${head}${more}`;
+      ? `activation checkpointing: ${what}; no regions${tail}`
+      : `activation checkpointing: ${what}; ${wrapped.length} regions: ${head}${more}${tail}`;
   (options.logger ?? console.info)(line);
   return { wrapped, line };
 }

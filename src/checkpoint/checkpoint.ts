@@ -10,13 +10,14 @@
  * C9 random draws are replayed.
  */
 
-import { ArgumentError } from '../core/errors.ts';
+import { ArgumentError, CompileError } from '../core/errors.ts';
 import { currentRegions, isGradEnabled, withRegion } from '../tensor/context.ts';
 import { type Mode, currentMode, withMode } from '../tensor/mode.ts';
 import {
   type SaveContext,
   type SavedTensorHooks,
   checkVersion,
+  currentHooks,
   withSavedTensorHooks,
 } from '../tensor/saved-tensor.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -136,6 +137,13 @@ function tracedRegion<A extends readonly unknown[], R>(
   args: A,
   options: ResolvedOptions,
 ): R {
+  const refused = currentHooks()?.wantsRegionInputs;
+  if (refused !== undefined) {
+    throw new CompileError(
+      `checkpoint: a region in a compiled step does not ${refused}. ` +
+        'Leave one of the two out, or run the step without compile.',
+    );
+  }
   const region = ++regions;
   const hooks: SavedTensorHooks<{ tensor: Tensor; version: number; context: SaveContext }> = {
     pack: (saved, context) => {

@@ -178,7 +178,7 @@ export class Frame {
   *held({ kept }: Holder): Generator<HeldValue> {
     yield* this.#inputs.saved;
     yield* this.#tape.held();
-    if (kept?.held) yield kept.held;
+    yield* kept?.held?.() ?? [];
   }
 
   drop(holder: Holder): void {

@@ -9,6 +9,16 @@ export {
   setCheckpointDebug,
   setCheckpointEarlyStop,
 } from './options.ts';
+export { ActivationOffload, type OffloadOptions, offloadActivations } from './offload.ts';
+export type { OffloadStats } from './offload-store.ts';
+export {
+  ActivationCompression,
+  type CompressionOptions,
+  compressActivations,
+} from './compress.ts';
+export type { CompressionFormat, CompressionStats } from './compress-store.ts';
+export type { CompressionError } from './compression-error.ts';
+export type { ValueStore } from './value-store.ts';
 export { recomputeGroup } from '../autograd/backward-id.ts';
 export {
   type ApplyOptions,
@@ -18,6 +28,7 @@ export {
   type ModulePredicate,
   setActivationCheckpointing,
 } from './apply.ts';
+export type { OffloadSpec } from './apply-offload.ts';
 export type { CheckpointingSpec, CheckpointMode, EveryLayers } from './apply-spec.ts';
 export type { SelectiveSpec } from './selective/spec.ts';
 export type {
@@ -38,7 +49,6 @@ export {
   createSelectiveCheckpointContexts,
 } from './selective/contexts.ts';
 export type { AnyPolicy, DeclaredPolicy } from './selective/region-policy.ts';
-export { type ValueStore, type ValueStores, setValueStores } from './selective/value-store.ts';
 export {
   compressModules,
   either,

@@ -58,6 +58,10 @@ export class TracedData implements TensorData {
     this.root.value = value;
   }
 
+  get outlivesStep(): boolean {
+    return this.view ? this.view.baseData.outlivesStep : this.value.node.kind !== 'op';
+  }
+
   bumpVersion(): void {
     this.root.version++;
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatBytes, parseBytes } from './bytes.ts';
+import { formatBytes, parseBytes, readBytes } from './bytes.ts';
 
 test('amounts are read with binary and decimal units, in any case, with or without a space', () => {
   const amounts = ['512MiB', '1.5 GiB', '64kB', '4096', '7 b', '.5KiB', '2tib'].map(parseBytes);
@@ -20,5 +20,14 @@ test('amounts are written with three digits or more', () => {
     '1.50 KiB',
     '54.7 MiB',
     '3.00 GiB',
+  ]);
+});
+
+test('a setting may be a number or a text', () => {
+  assert.deepEqual([0, 65536, '64KiB', -1, 1.5, null, {}, 'x'].map(readBytes), [
+    0,
+    65536,
+    65536,
+    ...new Array<undefined>(5).fill(undefined),
   ]);
 });

@@ -25,3 +25,12 @@ export function parseBytes(text: string): number | undefined {
   const bytes = Number(match?.[1] ?? Number.NaN) * (unitBytes.get(unit) ?? Number.NaN);
   return Number.isFinite(bytes) ? Math.floor(bytes) : undefined;
 }
+
+/** What `readBytes` takes, for error messages. */
+export const byteForms = "a whole number of bytes from 0 on, or a text such as '64KiB'";
+
+/** Whole bytes of a number or of a text as parseBytes takes it; undefined for anything else. */
+export function readBytes(value: unknown): number | undefined {
+  if (typeof value === 'string') return parseBytes(value);
+  return Number.isSafeInteger(value) && Number(value) >= 0 ? Number(value) : undefined;
+}

@@ -5,6 +5,8 @@ const described = {
   RETUNE_MATMUL: 'matrix multiply of the cpu backend: blas, wasm or auto (default: auto)',
   RETUNE_BLAS: 'path of the BLAS library to load instead of searching for one',
   RETUNE_BACKEND: 'backend that is used when none is chosen: cpu or reference (default: cpu)',
+  RETUNE_OFFLOAD_DIR:
+    "folder for offloaded activations (default: the system's folder for temporary files)",
   RETUNE_VERIFY: 'set to 1 to verify the graph after every compile pass',
 } as const;
 

@@ -66,7 +66,7 @@ export {
   writeFileAtomic,
   writeFolderAtomic,
 } from './files/atomic.ts';
-export type { FileErrorReason } from './files/file-error.ts';
+export type { FileErrorReason } from '../core/file-error.ts';
 export type { FileSystem, FolderEntry, WritableFile } from './files/file-system.ts';
 export {
   openSafetensors,

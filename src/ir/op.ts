@@ -49,6 +49,11 @@ export interface Traits {
   readonly savedRead?: boolean;
   /** Identity whose `name` param names its input's value for checkpoint policies. */
   readonly marksName?: boolean;
+  /**
+   * Saved values that stand for many others, such as the log of a softmax's denominator: compression leaves
+   * them alone, for an error in one spoils a whole row.
+   */
+  readonly exactSaves?: readonly SaveName[];
   /** Input `input` may share memory with output `out` when it dies here. Default for kernels: all pairs of equal aval. */
   readonly inPlace?: readonly { readonly input: number; readonly out: number }[];
 }

@@ -38,6 +38,7 @@ export * from './prod.ts';
 export * from './rms-norm.ts';
 export { backwardOf } from './formula.ts';
 export { type PointwiseRecord, pointwise } from './pointwise.ts';
+export * from './quantize.ts';
 export * from './random.ts';
 export {
   type ReduceOptions,

@@ -30,7 +30,7 @@ export const layerNormOp: Op<Tensor, EpsParams> = defineOp<
 >({
   name: 'layerNorm',
   args: ['x', 'weight', 'bias'],
-  traits: { class: 'normalization', remat: 'cheap' },
+  traits: { class: 'normalization', remat: 'cheap', exactSaves: ['out1', 'out2'] },
   infer: ([x, weight, bias]) => {
     checkNorm('layerNorm', present(x), { weight: present(weight), bias: present(bias) });
     return [present(x), statistics(present(x)), statistics(present(x))];

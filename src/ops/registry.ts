@@ -17,6 +17,7 @@ import * as layerNorm from './layer-norm.ts';
 import * as prod from './prod.ts';
 import * as rmsNorm from './rms-norm.ts';
 import { backwardOf } from './formula.ts';
+import * as quantize from './quantize.ts';
 import * as random from './random.ts';
 import * as reductions from './reductions.ts';
 import * as rope from './rope.ts';
@@ -58,6 +59,7 @@ const families: readonly object[] = [
   rope,
   creation,
   random,
+  quantize,
   savedRead,
   checkpointName,
   matmul,

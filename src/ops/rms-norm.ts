@@ -30,7 +30,7 @@ export const rmsNormOp: Op<Tensor, EpsParams> = defineOp<
 >({
   name: 'rmsNorm',
   args: ['x', 'weight'],
-  traits: { class: 'normalization', remat: 'cheap' },
+  traits: { class: 'normalization', remat: 'cheap', exactSaves: ['out1'] },
   infer: ([x, weight]) => {
     checkNorm('rmsNorm', present(x), { weight: present(weight) });
     return [present(x), statistics(present(x))];

@@ -3,7 +3,7 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConfigError, FileError, nearest } from '../core/errors.ts';
-import { fileErrorFrom } from '../data/files/file-error.ts';
+import { fileErrorFrom } from '../core/file-error.ts';
 import { configFileName, readConfig, recipes } from './registry.ts';
 
 /**

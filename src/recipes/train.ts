@@ -8,6 +8,7 @@
 
 import { setImmediate } from 'node:timers/promises';
 import { applyActivationCheckpointing } from '../checkpoint/apply.ts';
+import type { OffloadStats } from '../checkpoint/offload-store.ts';
 import { ConfigError } from '../core/errors.ts';
 import { type Batch, BatchStream } from '../data/corpus/batches.ts';
 import { Prefetcher } from '../data/corpus/prefetch.ts';
@@ -43,7 +44,9 @@ export interface TrainingJob {
 export async function train(job: TrainingJob): Promise<RunOutcome> {
   const { config, model, checkpoint, io } = job;
   const { log } = io;
-  applyActivationCheckpointing(model, checkpointingSpec(config), { logger: log });
+  const { offload } = applyActivationCheckpointing(model, checkpointingSpec(config), {
+    logger: log,
+  });
   using optimizer = makeOptimizer(model, config.optimizer);
   const stream = new BatchStream(job.train, { batchSize: config.batch_size, seed: config.seed });
   const totalSteps = stepCount(config, stream.batchesPerEpoch);
@@ -67,6 +70,7 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     compile: config.compile,
     accumulation: config.gradient_accumulation_steps,
     clipGradNorm: config.clip_grad_norm,
+    ...(offload && { afterBackward: () => offload.assertEmpty() }),
   });
   using evaluator = job.validation
     ? makeEvaluator(model, job.validation, {
@@ -175,6 +179,7 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
   }
   const planned = step.plannedBytes();
   if (planned !== undefined) log(`planned step memory ${formatBytes(planned)}`);
+  if (offload) log(describeOffload(offload.stats));
   return {
     steps: done,
     loss: result?.loss ?? Number.NaN,
@@ -182,6 +187,13 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     outputDir: config.output_dir,
     exitCode: interrupted ? interrupt.exitCode : 0,
   };
+}
+
+function describeOffload({ bytesOut, bytesIn, peakStoredBytes, waitMs }: OffloadStats): string {
+  return (
+    `offload: ${formatBytes(bytesOut)} moved out and ${formatBytes(bytesIn)} back, at most ` +
+    `${formatBytes(peakStoredBytes)} at once; waited ${(waitMs / 1000).toFixed(1)} s`
+  );
 }
 
 /** Random state that a checkpoint keeps. */

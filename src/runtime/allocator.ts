@@ -41,6 +41,13 @@ export interface Block {
   category: MemoryCategory;
 }
 
+/** Where an operand lies in a block: its pointer is the block's start plus `byteOffset`. */
+export interface BlockRef {
+  readonly block: Block;
+  /** Bytes; layout offsets are not included here: they are part of the lowered kernel. */
+  readonly byteOffset: number;
+}
+
 export interface MemoryEvent {
   readonly kind: 'alloc' | 'free' | 'recategorize';
   readonly block: number;

@@ -7,7 +7,10 @@
 import type { DType } from '../core/dtype.ts';
 import type { KernelSpec } from '../ir/kernel.ts';
 import type { Operand, Params, Routine } from '../ir/op.ts';
-import type { Allocator, Block } from './allocator.ts';
+import type { Allocator, Block, BlockRef } from './allocator.ts';
+import type { BlockTransfer, TransferPlace } from './transfer.ts';
+
+export type { BlockRef };
 
 /** A kernel with its layouts, ready to be turned into code. Operands are inputs, then outputs. */
 export type Lowered =
@@ -21,13 +24,6 @@ export type Lowered =
       readonly outputs: readonly Operand[];
       readonly params: Params;
     };
-
-/** Where an operand lies: its pointer is the block's start plus `byteOffset`. */
-export interface BlockRef {
-  readonly block: Block;
-  /** Bytes; layout offsets are not included here: they are part of the lowered kernel. */
-  readonly byteOffset: number;
-}
 
 /** Compiled code for one Lowered; position independent, cached by the backend. */
 export interface Executable {
@@ -77,6 +73,13 @@ export interface Backend {
   /** Queues one kernel after everything queued before it. */
   launch(executable: Executable, scalars: readonly number[], operands: readonly BlockRef[]): void;
   createProgram(steps: readonly ProgramStep[]): Program;
+  /** Places that blocks can be moved to; the first is the usual one. */
+  readonly transferPlaces: readonly TransferPlace['to'][];
+  /**
+   * Copies of blocks at this place, one of `transferPlaces`; the backend closes it. Throws FileError
+   * when the place cannot be used.
+   */
+  openTransfer(place: TransferPlace): BlockTransfer;
   /** Stops threads and releases device memory. */
   dispose(): void;
 }

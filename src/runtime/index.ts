@@ -19,6 +19,7 @@ export type {
 export type { CpuBackend, CpuBackendOptions } from './cpu/backend.ts';
 export type { NullBackend } from './null/backend.ts';
 export type { ReferenceBackend } from './reference/backend.ts';
+export type { BlockTransfer, Parcel, TransferPlace } from './transfer.ts';
 export {
   createCpuBackend,
   createNullBackend,

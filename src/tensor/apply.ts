@@ -11,7 +11,7 @@ import { type AnyOp, type Params, noParams, savedNames, savedOutputIndex } from 
 import { currentModule, isGradEnabled } from './context.ts';
 import { type CustomBackward, GraphNode, edgeOf } from './graph-node.ts';
 import { currentMode } from './mode.ts';
-import { SavedTensor, currentHooks } from './saved-tensor.ts';
+import { type SaveContext, SavedTensor, currentHooks } from './saved-tensor.ts';
 import { type TapeNode, Tensor } from './tensor.ts';
 
 /** Applies `op`; returns one tensor per output. */
@@ -181,7 +181,7 @@ function packInputs(
     if (savedOutputIndex(name) !== undefined) continue;
     const input = inputs[inputPosition(op, name)];
     invariant(input, () => `${op.name} saves '${name}', which is not one of its inputs`);
-    node.saved.set(name, new SavedTensor(input, { op: op.name, name, module: node.module }));
+    node.saved.set(name, new SavedTensor(input, contextOf(node, op, name)));
   }
 }
 
@@ -197,9 +197,13 @@ function packOutputs(
     const output = outputs[index];
     invariant(output, () => `${op.name} saves '${name}' but has ${outputs.length} outputs`);
     const own = isFloat(output.dtype) ? index : undefined;
-    const context = { op: op.name, name, module: node.module };
-    node.saved.set(name, new SavedTensor(output, context, own));
+    node.saved.set(name, new SavedTensor(output, contextOf(node, op, name), own));
   }
+}
+
+function contextOf(node: TapeNode, op: AnyOp, name: string): SaveContext {
+  const context = { op: op.name, name, module: node.module };
+  return op.traits.exactSaves?.includes(name) ? { ...context, exact: true } : context;
 }
 
 function savesOutputs(saves: readonly string[]): boolean {

@@ -4,6 +4,7 @@
  */
 
 import type { Layout } from '../core/shape.ts';
+import type { MemoryCategory } from '../runtime/allocator.ts';
 import type { Storage } from './storage.ts';
 
 export interface TensorData {
@@ -18,7 +19,16 @@ export interface TensorData {
   fork(): TensorData | undefined;
   /** Identity of the shared memory: equal for all views of one storage. */
   readonly root: object;
+  /** Whether the memory is held beyond the step whatever becomes of this data: a parameter, optimizer state, an input, or a view of one. */
+  readonly outlivesStep: boolean;
 }
+
+const lasting: ReadonlySet<MemoryCategory> = new Set([
+  'parameter',
+  'optimizer',
+  'gradient',
+  'input',
+]);
 
 export class BufferData implements TensorData {
   readonly kind = 'buffer';
@@ -53,5 +63,9 @@ export class BufferData implements TensorData {
 
   get root(): object {
     return this.storage;
+  }
+
+  get outlivesStep(): boolean {
+    return lasting.has(this.storage.block.category);
   }
 }

@@ -16,6 +16,8 @@ export interface SaveContext {
   readonly op: string;
   readonly name: string;
   readonly module: string;
+  /** The op needs the value to the last bit: see Traits.exactSaves. */
+  readonly exact?: boolean;
 }
 
 export interface SavedTensorHooks<T = unknown> {
@@ -32,6 +34,13 @@ export interface SavedTensorHooks<T = unknown> {
   readonly held?: (packed: T) => Iterable<HeldValue>;
   /** Called between ops: after an op packed its inputs, before its kernel, and again when it is done. */
   readonly boundary?: () => void;
+  /**
+   * What these hooks want that a region in a traced step does not give, since its inputs do not pass through
+   * hooks there: text for the error. Left out: nothing.
+   */
+  readonly wantsRegionInputs?: string;
+  /** Each packed value stands for itself: it does not matter how many are packed, and in which order. */
+  readonly independent?: boolean;
 }
 
 /** A value that the graph, or hooks for it, keep until backward. */

@@ -260,10 +260,6 @@ test('W1 bad settings name the key, the value and what is legal', () => {
   refused({ ac_mode: 'full', ac_option: 2 }, /'ac_option' contradicts 'ac_mode'/);
   refused({ mode: 'none', enable_activation_checkpointing: true }, /contradict/);
   refused({ ac_mode: 'full', acMode: 'none' }, /two spellings/);
-  refused(
-    { mode: 'full', enable_activation_offloading: true },
-    /'enable_activation_offloading'.*not available/,
-  );
   assert.deepEqual(
     applyActivationCheckpointing(model, { mode: 'full', ac_mode: 'full' }, quiet).wrapped.length,
     3,

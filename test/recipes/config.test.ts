@@ -135,6 +135,19 @@ describe('a wrong config', () => {
         ['activation_checkpointing.mode: "none"', 'enable_activation_checkpointing: true'],
       ],
       [
+        ['activation_checkpointing={ mode: full, offload: { depth: 1 } }'],
+        ['compile: true', 'activation_checkpointing.offload: {"depth":1}', 'compile: false'],
+      ],
+      [
+        ['activation_checkpointing.mode=full', 'enable_activation_offloading=true'],
+        ['compile: true', 'enable_activation_offloading: true'],
+      ],
+      [['enable_activation_offloading=true'], ["'enable_activation_offloading'", 'mode none']],
+      [
+        ['activation_checkpointing={ offload: { min_bytes: lots } }'],
+        ['activation_checkpointing.offload.min_bytes', '64KiB'],
+      ],
+      [
         ['overwrite=true', 'resume_from_checkpoint=true'],
         ['overwrite: true', 'resume_from_checkpoint: true'],
       ],

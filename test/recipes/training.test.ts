@@ -52,6 +52,26 @@ describe('pretrain', () => {
     assert.match(await readFile(join(run, 'config.yaml'), 'utf8'), /^max_steps: 6$/m);
   });
 
+  test('gives the same bits with activations in a file, and leaves none behind', async () => {
+    await using work = await workFolder();
+    const eager = ['compile=false', 'gradient_accumulation_steps=2', 'max_steps=3'];
+    await pretrain(tinyRun(work.path, 'plain', ...eager));
+    const offload = `{ dir: ${work.path}, min_bytes: 0, depth: 1 }`;
+    const { lines } = await pretrain(
+      tinyRun(
+        work.path,
+        'moved',
+        ...eager,
+        `activation_checkpointing={ mode: full, offload: ${offload} }`,
+      ),
+    );
+    const [plain, moved] = ['plain', 'moved'].map((name) => join(work.path, name));
+    assert.ok(plain && moved);
+    assert.deepEqual(await readLosses(moved), await readLosses(plain));
+    assert.equal(await weightsOf(moved), await weightsOf(plain));
+    assert.match(lines.join('\n'), /offload: .* moved out and .* back, .*waited/);
+  });
+
   test('gives the same bits with every way of checkpointing', async () => {
     await using work = await workFolder();
     const settings = {

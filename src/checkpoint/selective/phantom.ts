@@ -8,6 +8,7 @@ import type { TensorData } from '../../tensor/data.ts';
 export class PhantomData implements TensorData {
   readonly kind = 'phantom';
   readonly root: object;
+  readonly outlivesStep = false;
   version = 0;
 
   /** `root`: the memory that it stands for a view of; left out, it stands for memory of its own. */

@@ -11,7 +11,9 @@ import { sameAval } from '../../ir/aval.ts';
 import type { Aval } from '../../ir/aval.ts';
 import type { AnyOp, Params } from '../../ir/op.ts';
 import { currentModule } from '../../tensor/context.ts';
+import { eagerMode } from '../../tensor/backend.ts';
 import { BufferData, type TensorData } from '../../tensor/data.ts';
+import { withMode } from '../../tensor/mode.ts';
 import {
   type HeldValue,
   type SaveContext,
@@ -20,9 +22,10 @@ import {
   withSavedTensorHooks,
 } from '../../tensor/saved-tensor.ts';
 import { Tensor } from '../../tensor/tensor.ts';
-import { describeContext, isKept, isSave } from './policy.ts';
+import type { ValueStore } from '../value-store.ts';
+import { isKept, isSave } from './policy.ts';
+import { storeFor } from './policy-store.ts';
 import type { Decision, RegionPolicy } from './region-policy.ts';
-import { type ValueStore, storeFor } from './value-store.ts';
 
 /** A value kept for backward. */
 export interface Kept {
@@ -30,7 +33,7 @@ export interface Kept {
   read(): Tensor;
   release(): void;
   /** For reports; undefined for what is not in memory. */
-  readonly held?: HeldValue;
+  readonly held?: () => Iterable<HeldValue>;
 }
 
 /** One op of the region's forward. */
@@ -176,7 +179,7 @@ export class RegionTape {
   /** What is kept, for reports. */
   *held(): Generator<HeldValue> {
     for (const list of this.#entries.values()) {
-      for (const { kept = [] } of list) for (const { held } of kept) if (held) yield held;
+      for (const { kept = [] } of list) for (const value of kept) yield* value.held?.() ?? [];
     }
   }
 
@@ -251,10 +254,8 @@ export class RegionTape {
   }
 
   #keep(tensor: Tensor, { policy, context }: Decision, op: AnyOp): Kept {
-    if (isSave(policy)) {
-      return this.#save(tensor, { op: op.name, name: 'out', module: context.module });
-    }
-    return stored(storeFor(policy, describeContext(context)), tensor);
+    const saved = { op: op.name, name: 'out', module: context.module };
+    return isSave(policy) ? this.#save(tensor, saved) : stored(storeFor(policy), tensor, saved);
   }
 
   /** Saved as if the region saved it for itself: hooks around the region see it. */
@@ -262,7 +263,11 @@ export class RegionTape {
     const bare = new Tensor(tensor.data.retain(), tensor.shape, tensor.dtype, false);
     try {
       const saved = withSavedTensorHooks(this.#outer, () => new SavedTensor(bare, context));
-      return { read: () => saved.unpack(undefined), release: () => saved.release(), held: saved };
+      return {
+        read: () => saved.unpack(undefined),
+        release: () => saved.release(),
+        held: () => [saved],
+      };
     } finally {
       bare.dispose();
     }
@@ -346,11 +351,13 @@ interface StoredValue extends Kept {
   share(): void;
 }
 
-function stored(store: ValueStore, tensor: Tensor): StoredValue {
-  const handle = store.put(tensor);
+function stored(store: ValueStore, tensor: Tensor, context: SaveContext): StoredValue {
+  // What a store computes is no op of the region.
+  const handle = withMode(eagerMode, () => store.put(tensor, context));
   let owners = 1;
   return {
     read: () => store.get(handle),
+    held: () => store.held(handle),
     share: () => {
       owners++;
     },

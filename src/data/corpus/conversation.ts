@@ -5,7 +5,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { FileError } from '../../core/errors.ts';
-import { fileErrorFrom } from '../files/file-error.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
 
 export type Role = 'system' | 'user' | 'assistant';
 

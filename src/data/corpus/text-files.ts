@@ -6,7 +6,7 @@
 import { glob, open, readdir, stat } from 'node:fs/promises';
 import { join, matchesGlob, relative, resolve, sep } from 'node:path';
 import { ArgumentError, FileError } from '../../core/errors.ts';
-import { fileErrorFrom, systemCode } from '../files/file-error.ts';
+import { fileErrorFrom, systemCode } from '../../core/file-error.ts';
 
 export interface FindOptions {
   /** Folder that relative patterns start from (default: the current one). */

@@ -9,7 +9,7 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FileError, invariant } from '../../core/errors.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { fileErrorFrom } from '../files/file-error.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
 import type { WritableFile } from '../files/file-system.ts';
 import { encodeHeader, lengthBytes, type TensorRecord } from '../safetensors/header.ts';
 import { openSafetensors } from '../safetensors/reader.ts';

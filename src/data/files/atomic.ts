@@ -13,7 +13,8 @@
 
 import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { fileErrorFrom, systemCode } from './file-error.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
+import { isProcessAlive } from '../../core/process.ts';
 import { type FileSystem, nodeFileSystem, type WritableFile } from './file-system.ts';
 
 export interface AtomicWriteOptions {
@@ -149,16 +150,7 @@ async function removeStalePartials(fs: FileSystem, target: string): Promise<void
   for (const entry of await fs.list(folder)) {
     if (!entry.name.startsWith(prefix)) continue;
     const pid = Number.parseInt(entry.name.slice(prefix.length), 10);
-    if (Number.isInteger(pid) && !isAlive(pid)) await fs.remove(join(folder, entry.name));
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0); // Signal 0 only asks whether the process is there.
-    return true;
-  } catch (cause) {
-    return systemCode(cause) === 'EPERM';
+    if (Number.isInteger(pid) && !isProcessAlive(pid)) await fs.remove(join(folder, entry.name));
   }
 }
 

@@ -4,7 +4,7 @@
  */
 
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { systemCode } from './file-error.ts';
+import { systemCode } from '../../core/file-error.ts';
 
 export interface WritableFile {
   /** Writes all of `bytes` at the end of what was appended so far. */

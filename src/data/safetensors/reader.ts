@@ -10,7 +10,7 @@ import type { DType } from '../../core/dtype.ts';
 import { FileError, nearest } from '../../core/errors.ts';
 import type { HostTensor } from '../../core/host-tensor.ts';
 import { formatShape, numElements, type Shape, sameShape } from '../../core/shape.ts';
-import { fileErrorFrom, systemCode } from '../files/file-error.ts';
+import { fileErrorFrom, systemCode } from '../../core/file-error.ts';
 import { maxTransferBytes } from '../files/file-system.ts';
 import {
   type Header,

@@ -11,7 +11,7 @@ import { ArgumentError } from '../../core/errors.ts';
 import type { HostTensor } from '../../core/host-tensor.ts';
 import { formatShape, numElements, type Shape, sameShape } from '../../core/shape.ts';
 import { writeFileAtomic } from '../files/atomic.ts';
-import { fileErrorFrom } from '../files/file-error.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
 import { type FileSystem, nodeFileSystem } from '../files/file-system.ts';
 import { encodeHeader, type TensorRecord } from './header.ts';
 import { layoutOrder } from './stored-dtype.ts';

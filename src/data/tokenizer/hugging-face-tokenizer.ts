@@ -9,7 +9,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { Tokenizer as Engine } from '@huggingface/tokenizers';
 import { ArgumentError, FileError } from '../../core/errors.ts';
-import { fileErrorFrom, systemCode } from '../files/file-error.ts';
+import { fileErrorFrom, systemCode } from '../../core/file-error.ts';
 import type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer.ts';
 
 export interface SpecialTokens {

@@ -47,7 +47,7 @@ export const attentionOp: Op<Tensor, AttentionParams> = routineOp<
 >({
   name: 'attention',
   args: ['query', 'key', 'value'],
-  traits: { class: 'attention', remat: 'costly' },
+  traits: { class: 'attention', remat: 'costly', exactSaves: ['out1'] },
   infer: (inputs) => inferForward('attention', inputs),
   flops: (inputs) => forwardFlops(inputs),
   saves: ['query', 'key', 'value', 'out', 'out1'],

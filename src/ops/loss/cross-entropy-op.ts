@@ -51,7 +51,7 @@ export const crossEntropyRowsOp: Op<Tensor, CrossEntropyParams> = defineOp<
 >({
   name: 'crossEntropyRows',
   args: ['logits', 'targets'],
-  traits: { class: 'reduction', remat: 'cheap' },
+  traits: { class: 'reduction', remat: 'cheap', exactSaves: ['out1'] },
   infer: (inputs) => {
     const rows = checkRows('crossEntropy', inputs);
     return [rows, rows];

@@ -9,6 +9,7 @@ import {
   type ResolvedSpec,
   resolveSpec,
 } from '../../checkpoint/apply-spec.ts';
+import { byteForms, readBytes } from '../../core/bytes.ts';
 import { ConfigError } from '../../core/errors.ts';
 import {
   atLeastZero,
@@ -94,6 +95,34 @@ const selectiveSchema = v.strictObject({
   ),
 });
 
+const offloadSchema = v.strictObject({
+  to: v.optional(
+    key(
+      oneOf(['file', 'host']),
+      'file on the cpu backend; host for devices with memory of their own.',
+    ),
+  ),
+  dir: v.optional(
+    key(
+      text,
+      "Folder for the file; default RETUNE_OFFLOAD_DIR, or the system's for temporary files.",
+    ),
+  ),
+  min_bytes: v.optional(
+    key(
+      v.pipe(
+        v.union([countOrZero, text]),
+        v.check((value) => readBytes(value) !== undefined),
+        v.title(byteForms),
+      ),
+      'Smaller tensors stay in memory. Default 64KiB.',
+    ),
+  ),
+  depth: v.optional(
+    key(countOrZero, 'How many ops or regions are on the way out, or fetched ahead. Default 2.'),
+  ),
+});
+
 const checkpointingSchema = v.strictObject({
   mode: v.optional(
     key(
@@ -119,6 +148,12 @@ const checkpointingSchema = v.strictObject({
   ),
   early_stop: v.optional(
     key(flag, 'Whether a recompute ends when it has what backward needs. Default true.'),
+  ),
+  offload: v.optional(
+    key(
+      offloadSchema,
+      'Where what layers save, or recomputed ones start from, waits for backward. Needs compile: false.',
+    ),
   ),
 });
 
@@ -174,6 +209,12 @@ export const trainingKeys = {
       'With ac_mode selective: n recomputes layers n, 2n, ...; op keeps attention and matmuls but for every second.',
     ),
   ),
+  enable_activation_offloading: v.optional(
+    key(
+      flag,
+      "torchtune's switch: true moves the inputs of recomputed layers out of memory. Needs compile: false.",
+    ),
+  ),
   log_every_n_steps: v.optional(key(count, 'Steps between lines of metrics.jsonl.'), 1),
   eval_every_n_steps: v.optional(
     key(countOrZero, 'Steps between evaluations; 0 evaluates only at the end.'),
@@ -210,11 +251,13 @@ export type SchedulerConfig = v.InferOutput<typeof schedulerSchema>;
 /** The checkpointing keys of a config as one setting, checked. Throws ConfigError. */
 export function checkpointingSpec(config: TrainingConfig): CheckpointingSpec {
   const { activation_checkpointing, enable_activation_checkpointing, ac_mode, ac_option } = config;
+  const { enable_activation_offloading } = config;
   const spec = {
     ...activation_checkpointing,
     ...(enable_activation_checkpointing === undefined ? {} : { enable_activation_checkpointing }),
     ...(ac_mode === undefined ? {} : { ac_mode }),
     ...(ac_option === undefined ? {} : { ac_option }),
+    ...(enable_activation_offloading === undefined ? {} : { enable_activation_offloading }),
   };
   const own = activation_checkpointing?.mode;
   const enabled = enable_activation_checkpointing;
@@ -225,7 +268,16 @@ export function checkpointingSpec(config: TrainingConfig): CheckpointingSpec {
       'Keep one of them.',
     );
   }
-  resolveSpec(spec as CheckpointingSpec);
+  const { offload } = resolveSpec(spec as CheckpointingSpec);
+  if (offload && config.compile) {
+    throw contradiction(
+      ['compile', true],
+      activation_checkpointing?.offload
+        ? ['activation_checkpointing.offload', activation_checkpointing.offload]
+        : ['enable_activation_offloading', true],
+      'A compiled step plans its memory without offload; set compile: false, or leave offload out.',
+    );
+  }
   return spec as CheckpointingSpec;
 }
 

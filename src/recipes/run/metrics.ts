@@ -6,7 +6,7 @@
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '../../data/files/atomic.ts';
-import { fileErrorFrom } from '../../data/files/file-error.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
 
 /** One line. Training lines have `loss`, evaluation lines `validation_loss`. */
 export interface MetricsLine {

@@ -34,6 +34,8 @@ export interface TrainingStepOptions {
   readonly accumulation: number;
   /** Largest norm of all gradients together; null for no limit. */
   readonly clipGradNorm: number | null;
+  /** Called after each backward of a step that is not compiled, such as to check that nothing is left of it. */
+  readonly afterBackward?: () => void;
 }
 
 export interface StepResult {
@@ -87,6 +89,7 @@ function wholeStep(
   const step = (tokens: Tensor, targets: Tensor): Outcome => {
     const loss = model.call(tokens, { targets });
     backward(loss);
+    options.afterBackward?.();
     const { norm, factor } = clipFactor(model.parameters(), options.clipGradNorm ?? Infinity);
     optimizer.step({ factor });
     optimizer.zeroGrad();
@@ -117,6 +120,7 @@ function accumulatedStep(
   const microStep = (tokens: Tensor, targets: Tensor, weight: Tensor): Tensor => {
     const loss = mul(model.call(tokens, { targets }), weight);
     backward(loss);
+    options.afterBackward?.();
     return loss.detach();
   };
   const update = (): Tensor => {

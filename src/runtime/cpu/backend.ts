@@ -13,6 +13,7 @@ import { alignBytes, type Allocator } from '../allocator.ts';
 import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
 import { type Chunk, Heap } from '../heap.ts';
 import { HeapAllocator } from '../heap-allocator.ts';
+import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.ts';
 import { copyModule, lineBytes, zeroModule } from './builtin-codes.ts';
 import { type CodeKind, CodeStore } from './code-store.ts';
 import { heapStart, launchArgsStart, launchSlots, maxThreads } from './control.ts';
@@ -26,6 +27,8 @@ import {
   storeValues,
 } from './executable.ts';
 import { trapError } from './failure.ts';
+import { FileTransfers } from './files/file-transfer.ts';
+import type { FileThreadStart } from './files/job-queue.ts';
 import { encodeGemm, gemmThreads, gemmWork, wakingWork } from './gemm-call.ts';
 import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
 import { SharedMemory, storeAddress } from './memory.ts';
@@ -46,6 +49,8 @@ export interface CpuBackendOptions {
   readonly maximumBytes?: number;
   /** Kernels that are kept when nothing refers to them. Default 4096. */
   readonly cachedKernels?: number;
+  /** A job of the file thread that shall fail, for tests of what happens then. */
+  readonly fileFault?: FileThreadStart['fault'];
 }
 
 const gibibyte = 2 ** 30;
@@ -62,6 +67,7 @@ const smallFill = 256;
 export class CpuBackend implements Backend {
   readonly name = 'cpu';
   readonly synchronous = true;
+  readonly transferPlaces = ['file'] as const;
   readonly allocator: Allocator;
   readonly #memory: SharedMemory;
   readonly #heap: Heap;
@@ -71,6 +77,7 @@ export class CpuBackend implements Backend {
   readonly #executables: RecentCache<CpuExecutable>;
   readonly #matmulKind: MatmulKind;
   readonly #features: { readonly relaxedSimd: boolean; readonly memory64: boolean };
+  readonly #transfers: FileTransfers;
   readonly #words: Int32Array;
   readonly #floats: Float32Array;
   #matmul: MatmulChoice | undefined;
@@ -90,6 +97,7 @@ export class CpuBackend implements Backend {
     this.#features = { relaxedSimd: features.relaxedSimd, memory64 };
     this.#matmulKind = options.matmul ?? matmulFromEnv();
     this.#memory = memory;
+    this.#transfers = new FileTransfers(memory, options.fileFault);
     this.#words = memory.words(launchArgsStart, launchSlots * 2);
     this.#floats = new Float32Array(memory.buffer, launchArgsStart, launchSlots * 2);
     this.#heap = new Heap({
@@ -237,7 +245,13 @@ export class CpuBackend implements Backend {
     });
   }
 
+  openTransfer(place: TransferPlace): BlockTransfer {
+    if (place.to !== 'file') throw wrongPlace(this, place);
+    return this.#transfers.open(place.dir);
+  }
+
   dispose(): void {
+    this.#transfers.close();
     this.#pool.dispose();
   }
 

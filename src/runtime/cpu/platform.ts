@@ -4,6 +4,7 @@
  */
 
 import { UnsupportedError } from '../../core/errors.ts';
+import type { FileThreadStart } from './files/job-queue.ts';
 
 /** What a worker gets when it starts. */
 export interface WorkerStart {
@@ -15,13 +16,13 @@ export interface WorkerStart {
 
 /** Cores that this process may use. */
 export function availableThreads(): number {
-  const os = builtin('node:os');
+  const os = nodeModule('node:os');
   return os?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
 }
 
 /** Whether threads can be started, so that more than one thread makes sense. */
 export function hasWorkers(): boolean {
-  return builtin('node:worker_threads') !== undefined;
+  return nodeModule('node:worker_threads') !== undefined;
 }
 
 /**
@@ -29,7 +30,7 @@ export function hasWorkers(): boolean {
  * when it ends by an error, with what is known about it.
  */
 export function startWorker(start: WorkerStart, onFailure: (error: unknown) => void): void {
-  const threads = builtin('node:worker_threads');
+  const threads = nodeModule('node:worker_threads');
   if (threads === undefined) {
     throw new UnsupportedError('startWorker: this host has no worker threads. Use 1 thread.');
   }
@@ -43,9 +44,26 @@ export function startWorker(start: WorkerStart, onFailure: (error: unknown) => v
   worker.unref();
 }
 
+/** Starts the thread of files/file-thread.ts, with the same care. */
+export function startFileThread(start: FileThreadStart, onFailure: (error: unknown) => void): void {
+  const threads = nodeModule('node:worker_threads');
+  if (threads === undefined) {
+    throw new UnsupportedError(
+      'offloadActivations: this host has no worker threads. Turn offloading off.',
+    );
+  }
+  const worker = new threads.Worker(new URL('./files/file-thread.ts', import.meta.url), {
+    workerData: start,
+    name: 'retune-files',
+    execArgv: [],
+  });
+  worker.on('error', onFailure);
+  worker.unref();
+}
+
 /** Worker side: what `startWorker` was given. */
 export function receiveStart(): WorkerStart {
-  const data: unknown = builtin('node:worker_threads')?.workerData;
+  const data: unknown = nodeModule('node:worker_threads')?.workerData;
   if (typeof data !== 'object' || data === null) {
     throw new UnsupportedError('worker: it was not started by a CPU backend.');
   }
@@ -65,7 +83,7 @@ export function hostPlatform(): { readonly system: string; readonly processor: s
 
 /** An optional package of this installation; undefined when it is not there. */
 export function requirePackage(name: string): unknown {
-  const modules = builtin('node:module');
+  const modules = nodeModule('node:module');
   if (modules === undefined) return undefined;
   try {
     return modules.createRequire(import.meta.url)(name);
@@ -75,11 +93,14 @@ export function requirePackage(name: string): unknown {
 }
 
 interface Builtins {
+  'node:fs': typeof import('node:fs');
+  'node:path': typeof import('node:path');
   'node:os': typeof import('node:os');
   'node:worker_threads': typeof import('node:worker_threads');
   'node:module': typeof import('node:module');
 }
 
-function builtin<N extends keyof Builtins>(name: N): Builtins[N] | undefined {
+/** One of Node's own modules; undefined in a browser. */
+export function nodeModule<N extends keyof Builtins>(name: N): Builtins[N] | undefined {
   return globalThis.process?.getBuiltinModule?.(name) as Builtins[N] | undefined;
 }

@@ -8,10 +8,13 @@ import { alignment, type Allocator } from '../allocator.ts';
 import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
 import { Heap } from '../heap.ts';
 import { HeapAllocator } from '../heap-allocator.ts';
+import { HostTransfer } from '../host-transfer.ts';
+import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.ts';
 
 export class NullBackend implements Backend {
   readonly name = 'null';
   readonly synchronous = true;
+  readonly transferPlaces = ['host'] as const;
   readonly info: Readonly<Record<string, string>> = { memory: 'none' };
   readonly allocator: Allocator = new HeapAllocator({
     heap: new Heap({ start: alignment, limit: Number.MAX_SAFE_INTEGER, grow: (end) => end }),
@@ -40,6 +43,11 @@ export class NullBackend implements Backend {
 
   createProgram(steps: readonly ProgramStep[]): Program {
     return { run: () => {}, profile: () => steps.map(() => 0), dispose: () => {} };
+  }
+
+  openTransfer(place: TransferPlace): BlockTransfer {
+    if (place.to !== 'host') throw wrongPlace(this, place);
+    return new HostTransfer(this);
   }
 
   dispose(): void {}

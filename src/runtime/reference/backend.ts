@@ -12,7 +12,9 @@ import { kernelKey } from '../../ir/kernel.ts';
 import type { Operand } from '../../ir/op.ts';
 import type { Allocator, Block } from '../allocator.ts';
 import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
+import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.ts';
 import { ReferenceAllocator, ReferenceBlock } from './allocator.ts';
+import { SlotTransfer } from './slot-transfer.ts';
 import { type ReferenceOperand, runKernel } from './kernel-interpreter.ts';
 
 interface ReferenceExecutable extends Executable {
@@ -22,6 +24,7 @@ interface ReferenceExecutable extends Executable {
 export class ReferenceBackend implements Backend {
   readonly name = 'reference';
   readonly synchronous = true;
+  readonly transferPlaces = ['host'] as const;
   readonly info: Readonly<Record<string, string>> = { precision: 'float64' };
   readonly allocator: Allocator = new ReferenceAllocator();
 
@@ -109,6 +112,11 @@ export class ReferenceBackend implements Backend {
         }),
       dispose: () => {},
     };
+  }
+
+  openTransfer(place: TransferPlace): BlockTransfer {
+    if (place.to !== 'host') throw wrongPlace(this, place);
+    return new SlotTransfer();
   }
 
   dispose(): void {}

@@ -1,6 +1,6 @@
 /** Turns an error of the operating system into a FileError that says what to do about it. */
 
-import { FileError, RetuneError } from '../../core/errors.ts';
+import { FileError, RetuneError } from './errors.ts';
 
 /** What went wrong, for callers that react to it: `details.reason` of the FileError. */
 export type FileErrorReason =

@@ -4,6 +4,7 @@
  * and what is legal (docs/internals/checkpointing.md W1).
  */
 
+import { type ByteBudget, budgetForms, isByteBudget } from '../core/byte-budget.ts';
 import { ConfigError, nearest } from '../core/errors.ts';
 import { type OffloadSpec, readOffload } from './apply-offload.ts';
 import type { OffloadOptions } from './offload.ts';
@@ -11,7 +12,7 @@ import type { CheckpointOptions, DeterminismCheck } from './options.ts';
 import type { AnyPolicy } from './selective/region-policy.ts';
 import { type SelectiveSpec, selectivePolicy } from './selective/spec.ts';
 
-export type CheckpointMode = 'none' | 'full' | 'every' | 'segments' | 'selective';
+export type CheckpointMode = 'none' | 'full' | 'every' | 'segments' | 'selective' | 'budget';
 
 /** Layer n, counted from 1 over all stacks of one call, is a region when n mod k is offset. */
 export interface EveryLayers {
@@ -28,6 +29,10 @@ export interface CheckpointingSpec {
   readonly segments?: number;
   /** What every layer keeps: lists, `op` for torchtitan's choice, or, in code, any policy. */
   readonly selective?: SelectiveSpec | 'op' | AnyPolicy;
+  /** Step memory of a compiled step: the planner decides for each value. A share is of the memory without checkpointing. */
+  readonly budget?: ByteBudget;
+  /** With a budget: how work that may be done again is priced. */
+  readonly cost?: BudgetCost;
   readonly preserveRngState?: boolean;
   readonly determinismCheck?: DeterminismCheck;
   readonly earlyStop?: boolean;
@@ -48,6 +53,9 @@ export interface CheckpointingSpec {
   readonly ac_option?: number | string | null;
 }
 
+/** `flops`: a roofline; `measured`: each kernel timed on the machine at hand. */
+export type BudgetCost = 'flops' | 'measured';
+
 export type ResolvedSpec = {
   readonly options: CheckpointOptions;
   readonly offload: OffloadOptions | undefined;
@@ -56,9 +64,17 @@ export type ResolvedSpec = {
   | { readonly mode: 'every'; readonly k: number; readonly offset: number }
   | { readonly mode: 'segments'; readonly segments: number }
   | { readonly mode: 'selective'; readonly policy: AnyPolicy }
+  | BudgetChoice
 );
 
-const modes: readonly CheckpointMode[] = ['none', 'full', 'every', 'segments', 'selective'];
+const modes: readonly CheckpointMode[] = [
+  'none',
+  'full',
+  'every',
+  'segments',
+  'selective',
+  'budget',
+];
 const acModes = ['none', 'full', 'selective'];
 const switches = ['preserveRngState', 'earlyStop', 'debug'] as const;
 const checks: readonly DeterminismCheck[] = ['default', 'values', 'none'];
@@ -68,6 +84,8 @@ const ownKeys = [
   'every',
   'segments',
   'selective',
+  'budget',
+  'cost',
   'offload',
   'determinismCheck',
   ...switches,
@@ -120,7 +138,14 @@ type Choice =
   | { readonly mode: 'none' | 'full' }
   | { readonly mode: 'every'; readonly k: number; readonly offset: number }
   | { readonly mode: 'segments'; readonly segments: number }
-  | SelectiveChoice;
+  | SelectiveChoice
+  | BudgetChoice;
+
+export interface BudgetChoice {
+  readonly mode: 'budget';
+  readonly budget: ByteBudget;
+  readonly cost: BudgetCost;
+}
 
 interface SelectiveChoice {
   readonly mode: 'selective';
@@ -157,14 +182,22 @@ function readOwn(get: Get): Choice | undefined {
   const every = get('every');
   const segments = get('segments');
   const selective = get('selective');
-  if (!mode && !every && !segments && !selective) return undefined;
-  const name = mode?.value ?? (every ? 'every' : segments ? 'segments' : 'selective');
+  const budget = get('budget');
+  const cost = get('cost');
+  const keys = { every, segments, selective, budget };
+  const implied = Object.entries(keys).find(([, given]) => given)?.[0];
+  if (cost && (mode?.value ?? implied) !== 'budget') {
+    contradiction(cost, 'mode', mode?.value ?? implied ?? 'none');
+  }
+  if (!mode && !implied) return undefined;
+  const name = mode?.value ?? implied;
   if (!modes.includes(name as CheckpointMode)) {
     illegal(mode ?? { key: 'mode', value: name }, `one of ${modes.join(', ')}`);
   }
   if (every && name !== 'every') contradiction(every, 'mode', name);
   if (segments && name !== 'segments') contradiction(segments, 'mode', name);
   if (selective && name !== 'selective') contradiction(selective, 'mode', name);
+  if (budget && name !== 'budget') contradiction(budget, 'mode', name);
   switch (name) {
     case 'every':
       return readEvery(every ?? { key: 'every', value: undefined });
@@ -175,9 +208,20 @@ function readOwn(get: Get): Choice | undefined {
       };
     case 'selective':
       return { mode: 'selective', key: selective?.key ?? 'selective', selective: selective?.value };
+    case 'budget':
+      return readBudget(budget ?? { key: 'budget', value: undefined }, cost);
     default:
       return { mode: name === 'full' ? 'full' : 'none' };
   }
+}
+
+function readBudget(budget: Given, cost: Given | undefined): BudgetChoice {
+  if (!isByteBudget(budget.value)) illegal(budget, budgetForms);
+  const price = cost?.value ?? 'flops';
+  if (price !== 'flops' && price !== 'measured') {
+    illegal(cost ?? budget, 'flops or measured');
+  }
+  return { mode: 'budget', budget: budget.value, cost: price };
 }
 
 function readEvery(given: Given): Choice {

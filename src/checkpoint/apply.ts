@@ -4,10 +4,13 @@
  * before. Names, state dicts and files do not change (W2).
  */
 
+import type { ByteBudget } from '../core/byte-budget.ts';
 import { ConfigError, nearest } from '../core/errors.ts';
 import {
   type CheckpointingSpec,
   type CheckpointMode,
+  type BudgetChoice,
+  type BudgetCost,
   type ResolvedSpec,
   resolveSpec,
 } from './apply-spec.ts';
@@ -28,6 +31,8 @@ import {
 export interface ApplyOptions {
   /** Gets the one line that says what was wrapped; default console.info. */
   readonly logger?: (line: string) => void;
+  /** Whether the training step is compiled; a budget needs that. */
+  readonly compiled?: boolean;
 }
 
 export interface ApplyReport {
@@ -35,6 +40,8 @@ export interface ApplyReport {
   readonly wrapped: readonly string[];
   /** What the logger got. */
   readonly line: string;
+  /** With mode budget: what to give to `compile`. */
+  readonly compileOptions?: { readonly budget: ByteBudget; readonly cost: BudgetCost };
   /** Statistics of the offload; undefined without one. */
   readonly offload?: ActivationOffload;
 }
@@ -50,6 +57,7 @@ export function applyActivationCheckpointing(
   options: ApplyOptions = {},
 ): ApplyReport {
   const resolved = resolveSpec(spec);
+  if (resolved.mode === 'budget') return applyBudget(model, resolved, options);
   const stacks = stacksOf(model);
   if (resolved.mode !== 'none' || resolved.offload) checkStacks(resolved, stacks);
   if (resolved.mode === 'selective') {
@@ -74,6 +82,24 @@ export function applyActivationCheckpointing(
   const what = resolved.mode === 'none' ? 'what they save' : 'what they save or start from';
   const tail = `; of ${count} calls of layers ${what} waits ${offload.description}`;
   return { ...report(describeChoice(resolved), wrapped, options, tail), offload };
+}
+
+/** A budget wraps nothing: the compiler decides for each value. */
+function applyBudget(
+  model: CheckpointableModule,
+  { budget, cost, offload }: ResolvedSpec & BudgetChoice,
+  options: ApplyOptions,
+): ApplyReport {
+  if (options.compiled !== true || offload) {
+    throw new ConfigError(
+      `applyActivationCheckpointing: a budget is kept by a compiled step, which offloads nothing (got budget ${JSON.stringify(budget)} ` +
+        `${offload ? 'with offload' : 'without compiled: true'}). Compile the step with the compileOptions of the report, or choose another mode.`,
+      { key: 'budget', value: budget, otherKey: offload ? 'offload' : 'compiled' },
+    );
+  }
+  clearWrappers(model);
+  const told = report(`budget ${budget}: the compiler decides for each value`, [], options);
+  return { ...told, compileOptions: { budget, cost } };
 }
 
 /** A class of modules. */
@@ -275,6 +301,7 @@ function describeChoice(spec: ResolvedSpec): string {
       return `${spec.segments} segments`;
     case 'selective':
       return `selective, ${typeof spec.policy === 'function' ? 'by a function' : spec.policy.label}`;
+    case 'budget':
     case 'full':
     case 'none':
       return spec.mode;

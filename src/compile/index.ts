@@ -4,6 +4,6 @@ export { type CompileOptions, type CompiledStep, type StepPlan, compile } from '
 export { type CostModel, rooflineCost } from './cost-model.ts';
 export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';
 export { passNames } from './pipeline.ts';
-export type { ByteBudget, CompiledPlan, PlannerChoice } from './plan-step.ts';
+export type { CompiledPlan, PlannerChoice } from './plan-step.ts';
 export type { MakePlanner } from './remat-search.ts';
 export { type Lifetime, type MemoryPlan, planMemory } from './memory-plan.ts';

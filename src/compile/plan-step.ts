@@ -4,7 +4,8 @@
  * is that of the real kernels in the real arena.
  */
 
-import { formatBytes, parseBytes } from '../core/bytes.ts';
+import { type ByteBudget, budgetBytes as budgetBytesOf } from '../core/byte-budget.ts';
+import { formatBytes } from '../core/bytes.ts';
 import { ConfigError, InfeasibleBudgetError } from '../core/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { Planner } from '../plan/planner.ts';
@@ -28,12 +29,9 @@ import {
 import { underBudget, withinRegions } from './remat-rules.ts';
 import { hasRegions } from './rematerialize.ts';
 
-/** Bytes of step memory: a number, text such as `512MiB`, or `40%` of what no checkpointing takes. */
-export type ByteBudget = number | string;
-
 export interface StepOptions extends PassOptions {
   /**
-   * The most that a run may allocate. The planner then decides for every value whether it is kept or
+   * The most that a run may allocate; a share is of what it takes with nothing recomputed. The planner then decides for every value whether it is kept or
    * computed again; checkpoint regions stay constraints: what they drop is not kept (checkpointing.md P1, P3).
    */
   readonly budget?: ByteBudget;
@@ -87,7 +85,7 @@ function planWithin(
     rules: underBudget,
   });
   const { base } = search;
-  const budgetBytes = readBudget(budget, () => base.peakBytes);
+  const budgetBytes = budgetBytesOf(budget, () => base.peakBytes);
   const modelBytes = budgetBytes + search.modelPeakBytes - base.peakBytes;
   const best = search.within(budgetBytes, modelBytes);
   if (!best) throw infeasible(budgetBytes, search.smallest());
@@ -163,21 +161,4 @@ function infeasible(budgetBytes: number, smallest: RematChoice): InfeasibleBudge
       `Give at least ${peak.peakBytes} bytes, or make the batch or the sequence smaller.`,
     { budgetBytes, smallestBytes: peak.peakBytes, peak },
   );
-}
-
-/** Whole bytes of a budget; `fullBytes` is what 100 % stands for. */
-export function readBudget(budget: ByteBudget, fullBytes: () => number): number {
-  const bytes =
-    typeof budget === 'number' ? budget : (readShare(budget, fullBytes) ?? parseBytes(budget));
-  if (bytes !== undefined && Number.isFinite(bytes) && bytes > 0) return Math.floor(bytes);
-  throw new ConfigError(
-    `budget: not an amount of memory (got ${JSON.stringify(budget)}). ` +
-      'Give bytes such as 512MiB or 1.5GiB, or a share of the memory without checkpointing such as 40%.',
-    { key: 'budget', value: budget },
-  );
-}
-
-function readShare(text: string, fullBytes: () => number): number | undefined {
-  const match = /^\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*$/.exec(text);
-  return match ? (fullBytes() * Number(match[1])) / 100 : undefined;
 }

@@ -1,5 +1,6 @@
 /** Public entry of core: dtypes, shapes, errors, host tensors. */
 
+export type { ByteBudget } from './byte-budget.ts';
 export { formatBytes, parseBytes } from './bytes.ts';
 export { type DType, bytesPerElement, dtypeNames, isDType, promoteDTypes } from './dtype.ts';
 export {

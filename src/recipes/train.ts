@@ -44,9 +44,14 @@ export interface TrainingJob {
 export async function train(job: TrainingJob): Promise<RunOutcome> {
   const { config, model, checkpoint, io } = job;
   const { log } = io;
-  const { offload } = applyActivationCheckpointing(model, checkpointingSpec(config), {
-    logger: log,
-  });
+  const { offload, compileOptions } = applyActivationCheckpointing(
+    model,
+    checkpointingSpec(config),
+    {
+      logger: log,
+      compiled: config.compile,
+    },
+  );
   using optimizer = makeOptimizer(model, config.optimizer);
   const stream = new BatchStream(job.train, { batchSize: config.batch_size, seed: config.seed });
   const totalSteps = stepCount(config, stream.batchesPerEpoch);
@@ -68,6 +73,7 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
   await metrics.begin(checkpoint?.state.step ?? 0);
   using step = makeTrainingStep(model, optimizer, {
     compile: config.compile,
+    ...(compileOptions && { compileOptions }),
     accumulation: config.gradient_accumulation_steps,
     clipGradNorm: config.clip_grad_norm,
     ...(offload && { afterBackward: () => offload.assertEmpty() }),

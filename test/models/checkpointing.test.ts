@@ -233,9 +233,9 @@ test('W1 bad settings name the key, the value and what is legal', () => {
       },
     );
   };
-  refused({ mode: 'budget' }, /'mode'.*"budget".*none, full, every, segments/);
+  refused({ mode: 'sparse' }, /'mode'.*"sparse".*none, full, every, segments/);
   refused({ mode: 'selective' }, /'selective'.*nothing.*save, recompute/);
-  refused({ budget: '40%' }, /unknown key 'budget'/);
+  refused({ budgett: '40%' }, /unknown key 'budgett'.*budget/);
   refused({ modus: 'full' }, /unknown key 'modus'.*mode/);
   refused({ mode: 'full', every: 2 }, /'every' contradicts 'mode'/);
   refused({ every: 2, segments: 2 }, /'segments' contradicts 'mode'/);
@@ -264,6 +264,28 @@ test('W1 bad settings name the key, the value and what is legal', () => {
     applyActivationCheckpointing(model, { mode: 'full', ac_mode: 'full' }, quiet).wrapped.length,
     3,
   );
+});
+
+test('a budget wraps nothing and is handed on to compile; anything else about it is an error', () => {
+  const model = tinyModel();
+  const quiet = { logger: () => {} };
+  applyActivationCheckpointing(model, 'full', quiet);
+  const spec = { mode: 'budget', budget: '40%', cost: 'measured' } as const;
+  const report = applyActivationCheckpointing(model, spec, { ...quiet, compiled: true });
+  assert.deepEqual(report.wrapped, []);
+  assert.deepEqual(report.compileOptions, { budget: '40%', cost: 'measured' });
+  assert.ok([...model.namedModules()].every(([, module]) => module.callWrapper === undefined));
+  const refused = (bad: object, compiled: boolean, pattern: RegExp): void =>
+    assert.throws(
+      () => applyActivationCheckpointing(model, bad, { ...quiet, compiled }),
+      (error: unknown) => error instanceof ConfigError && pattern.test(error.message),
+    );
+  refused(spec, false, /got budget "40%" without compiled: true/);
+  refused({ mode: 'budget' }, true, /'budget' is not legal \(got nothing\)/);
+  refused({ budget: 'much' }, true, /got "much"\)\. Use bytes such as 512MiB/);
+  refused({ mode: 'full', budget: '1GiB' }, true, /'budget' contradicts 'mode'/);
+  refused({ mode: 'full', cost: 'flops' }, true, /'cost' contradicts 'mode'/);
+  refused({ budget: '1GiB', cost: 'dear' }, true, /'cost' is not legal \(got "dear"\)/);
 });
 
 test('W4 classes and predicates choose modules; nothing matched is an error', () => {

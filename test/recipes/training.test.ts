@@ -72,6 +72,29 @@ describe('pretrain', () => {
     assert.match(lines.join('\n'), /offload: .* moved out and .* back, .*waited/);
   });
 
+  test('keeps a budget of step memory, with accumulated gradients too, and gives the same bits', async () => {
+    await using work = await workFolder();
+    const peakOf = async (name: string): Promise<number> => {
+      const metrics = await readMetrics(join(work.path, name));
+      return Math.max(...metrics.map((line) => Number(line.step_memory ?? 0)));
+    };
+    for (const steps of [1, 2]) {
+      const shared = [`gradient_accumulation_steps=${steps}`, 'max_steps=2', 'batch_size=8'];
+      const [plain, tight] = [`plain${steps}`, `tight${steps}`];
+      await pretrain(tinyRun(work.path, plain, ...shared));
+      const budget = Math.floor(0.8 * (await peakOf(plain)));
+      const setting = `activation_checkpointing={ mode: budget, budget: ${budget}B }`;
+      const { lines } = await pretrain(tinyRun(work.path, tight, ...shared, setting));
+      const peak = await peakOf(tight);
+      assert.ok(peak <= budget, `${peak} of ${budget} bytes`);
+      assert.equal(
+        await weightsOf(join(work.path, tight)),
+        await weightsOf(join(work.path, plain)),
+      );
+      assert.match(lines.join('\n'), /budget \d+B: the compiler decides for each value/);
+    }
+  });
+
   test('gives the same bits with every way of checkpointing', async () => {
     await using work = await workFolder();
     const settings = {

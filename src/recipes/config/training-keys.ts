@@ -9,6 +9,7 @@ import {
   type ResolvedSpec,
   resolveSpec,
 } from '../../checkpoint/apply-spec.ts';
+import { budgetForms, isByteBudget } from '../../core/byte-budget.ts';
 import { byteForms, readBytes } from '../../core/bytes.ts';
 import { ConfigError } from '../../core/errors.ts';
 import {
@@ -126,8 +127,8 @@ const offloadSchema = v.strictObject({
 const checkpointingSchema = v.strictObject({
   mode: v.optional(
     key(
-      oneOf(['none', 'full', 'every', 'segments', 'selective']),
-      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), all of them in a few pieces (segments), or each one but for what selective says.',
+      oneOf(['none', 'full', 'every', 'segments', 'selective', 'budget']),
+      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), all of them in a few pieces (segments), each one but for what selective says, or whatever keeps the step within a budget.',
     ),
   ),
   selective: v.optional(
@@ -137,6 +138,22 @@ const checkpointingSchema = v.strictObject({
     key(everySchema, 'With mode every: k, for layers k, 2k, ...; or { k, offset }.'),
   ),
   segments: v.optional(key(count, 'With mode segments: the number of pieces.')),
+  budget: v.optional(
+    key(
+      v.pipe(
+        v.union([count, text]),
+        v.check((value) => isByteBudget(value)),
+        v.title(budgetForms),
+      ),
+      'With mode budget: step memory, all that a step holds besides parameters and optimizer state. The compiler decides for each value what is kept. Needs compile: true.',
+    ),
+  ),
+  cost: v.optional(
+    key(
+      oneOf(['flops', 'measured']),
+      'With mode budget: how recomputing is priced, by arithmetic and memory traffic (default) or timed on this machine.',
+    ),
+  ),
   preserve_rng_state: v.optional(
     key(flag, 'Whether recomputing repeats the random draws of the forward pass. Default true.'),
   ),
@@ -268,7 +285,14 @@ export function checkpointingSpec(config: TrainingConfig): CheckpointingSpec {
       'Keep one of them.',
     );
   }
-  const { offload } = resolveSpec(spec as CheckpointingSpec);
+  const { offload, mode } = resolveSpec(spec as CheckpointingSpec);
+  if (mode === 'budget' && !config.compile) {
+    throw contradiction(
+      ['compile', false],
+      ['activation_checkpointing.mode', mode],
+      'A budget is kept by a compiled step; set compile: true, or choose another mode.',
+    );
+  }
   if (offload && config.compile) {
     throw contradiction(
       ['compile', true],

@@ -9,10 +9,15 @@
  */
 
 import { backward } from '../../autograd/backward.ts';
-import { type CompiledStep, compile } from '../../compile/compile.ts';
+import { type CompileOptions, type CompiledStep, compile } from '../../compile/compile.ts';
+import { budgetBytes, shareOf } from '../../core/byte-budget.ts';
+import { formatBytes } from '../../core/bytes.ts';
+import { InfeasibleBudgetError } from '../../core/errors.ts';
 import { hostTensor } from '../../core/host-tensor.ts';
 import type { Batch } from '../../data/corpus/batches.ts';
 import type { CausalLm } from '../../models/decoder/causal-lm.ts';
+import { avalBytes } from '../../ir/aval.ts';
+import { alignBytes } from '../../runtime/allocator.ts';
 import { mul } from '../../ops/arithmetic.ts';
 import { zeros } from '../../ops/creation.ts';
 import { clipFactor } from '../../optim/clip.ts';
@@ -30,6 +35,8 @@ export interface Updater {
 
 export interface TrainingStepOptions {
   readonly compile: boolean;
+  /** How the step is compiled; a budget is of StepResult.stepMemory. */
+  readonly compileOptions?: Pick<CompileOptions, 'budget' | 'cost'>;
   /** Micro-batches in a step. */
   readonly accumulation: number;
   /** Largest norm of all gradients together; null for no limit. */
@@ -95,7 +102,7 @@ function wholeStep(
     optimizer.zeroGrad();
     return { loss: loss.detach(), norm };
   };
-  const compiled = options.compile ? compile(step) : undefined;
+  const compiled = options.compile ? compile(step, options.compileOptions) : undefined;
   return {
     run: ([batch]) =>
       scope(() => {
@@ -129,7 +136,9 @@ function accumulatedStep(
     optimizer.zeroGrad({ setToNone: false });
     return norm;
   };
-  const compiledMicro = options.compile ? compile(microStep) : undefined;
+  const compiledMicro = options.compile
+    ? compile(microStep, besideGradients(model, options.compileOptions))
+    : undefined;
   const compiledUpdate = options.compile ? compile(update) : undefined;
   return {
     run: (batches) =>
@@ -160,6 +169,26 @@ function accumulatedStep(
       compiledUpdate?.dispose();
     },
   };
+}
+
+/** A budget in bytes pays for the gradients that stay in memory between micro-steps. */
+function besideGradients(
+  model: CausalLm,
+  options: TrainingStepOptions['compileOptions'] = {},
+): NonNullable<TrainingStepOptions['compileOptions']> {
+  const { budget } = options;
+  if (budget === undefined || shareOf(budget) !== undefined) return options;
+  let gradients = 0;
+  for (const parameter of model.parameters()) {
+    if (parameter.requiresGrad) gradients += alignBytes(avalBytes(parameter.aval));
+  }
+  const left = budgetBytes(budget, () => 0) - gradients;
+  if (left > 0) return { ...options, budget: left };
+  throw new InfeasibleBudgetError(
+    `budget: gradients that are accumulated take more than the budget (got ${budget} for ${formatBytes(gradients)} of gradients). ` +
+      'Raise the budget, or set gradient_accumulation_steps to 1.',
+    { budgetBytes: left + gradients, smallestBytes: gradients },
+  );
 }
 
 const nothing: StepResult = {

@@ -267,7 +267,7 @@ test('W1 bad settings name the key, the value and what is legal', () => {
 });
 
 test('a budget wraps nothing and is handed on to compile; anything else about it is an error', () => {
-  const model = tinyModel();
+  using model = tinyModel();
   const quiet = { logger: () => {} };
   applyActivationCheckpointing(model, 'full', quiet);
   const spec = { mode: 'budget', budget: '40%', cost: 'measured' } as const;

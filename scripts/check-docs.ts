@@ -1,7 +1,7 @@
 /**
  * Checks the Markdown of the repository: relative links and anchors lead somewhere, `npm run` names
- * a script that exists, every dependency has its row in docs/decisions/dependencies.md, and
- * TypeScript fences type-check against src.
+ * a script that exists, every dependency has its row in docs/decisions/dependencies.md, generated pages
+ * are what their source gives, and TypeScript fences type-check against src.
  * A fence that is not a whole module is written as ```typescript and is not checked; ```ts is.
  *
  * Usage: node scripts/check-docs.ts
@@ -10,6 +10,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { checkGenerated, generatedPages } from './generate-docs.ts';
 import { compilerPath, lineAt, listFiles, projectRoot, report } from './project-files.ts';
 
 const dependencyPage = 'docs/decisions/dependencies.md';
@@ -146,6 +147,7 @@ if (import.meta.main) {
   const pages = listPages(projectRoot);
   const { problems, fences } = checkFences(pages);
   problems.push(...checkDependencies(manifest, read(dependencyPage)));
+  problems.push(...checkGenerated(projectRoot, generatedPages));
   problems.unshift(...pages.flatMap((page) => checkPage(projectRoot, page, scripts)));
   report('docs', problems, `${pages.length} pages, ${fences} checked fences`);
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkDependencies, checkPage, fencesOf } from '../../scripts/check-docs.ts';
+import { conformancePage } from '../../scripts/conformance-page.ts';
+import { checkGenerated } from '../../scripts/generate-docs.ts';
 import { inTree } from './tree.ts';
 
 test('broken links, anchors and script names in pages are reported', () => {
@@ -32,4 +34,38 @@ test('a dependency without a row and a row without a dependency are reported', (
     'docs/decisions/dependencies.md: added has no row',
     'docs/decisions/dependencies.md: gone is not declared',
   ]);
+});
+
+test('generated pages that are missing or stale are reported', () => {
+  const page = (file: string, text: string) => ({ file, text: () => text });
+  const pages = [page('a.md', 'now'), page('b.md', 'now'), page('c.md', 'now')];
+  const problems = inTree({ 'a.md': 'now', 'b.md': 'before' }, (root) =>
+    checkGenerated(root, pages),
+  );
+  assert.deepEqual(
+    problems.map((problem) => problem.split(':')[0]),
+    ['b.md', 'c.md'],
+  );
+});
+
+test('the page of conformance says what becomes of each case', () => {
+  const text = conformancePage([
+    {
+      number: 1,
+      torch: 'test_a',
+      claim: 'a | b',
+      eager: { kind: 'holds', check: () => {} },
+      compiled: { kind: 'planned', what: 'the other half' },
+    },
+    {
+      number: 2,
+      torch: 'test_b',
+      claim: '',
+      eager: { kind: 'absent', why: 'No.' },
+      compiled: { kind: 'absent', why: 'No.' },
+    },
+  ]);
+  assert.match(text, /^\| eager \| 1 \| 0 \| 1 \|$/m);
+  assert.match(text, /^\| 1 \| `test_a` \| a \\\| b \| holds \| waits for the other half \|$/m);
+  assert.match(text, /^\| 2 \| `test_b` \| No\. \| - \| - \|$/m);
 });

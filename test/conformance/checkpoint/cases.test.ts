@@ -1,5 +1,6 @@
 /** Every case of the catalogue that says something about this library, in both executions. */
 
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkLiveBytes } from '../../support/backend.ts';
 import { executions } from '../../support/executions.ts';
@@ -16,3 +17,10 @@ for (const execution of executions) {
       check(execution));
   }
 }
+
+test('every case of the catalogue is listed once', () => {
+  assert.deepEqual(
+    catalogue.map(({ number }) => number),
+    Array.from({ length: 158 }, (_, i) => i + 1),
+  );
+});

@@ -7,6 +7,8 @@ import { nestedCases } from './cases/nested.ts';
 import { otherCases } from './cases/elsewhere.ts';
 import { plannedCases } from './cases/planned.ts';
 import { regionCases } from './cases/regions.ts';
+import { selectiveGraphCases } from './cases/selective-graphs.ts';
+import { selectiveCases } from './cases/selective.ts';
 import { wrappingCases } from './cases/wrapping.ts';
 
 export const catalogue: readonly ConformanceCase[] = [
@@ -15,6 +17,8 @@ export const catalogue: readonly ConformanceCase[] = [
   ...functionCases,
   ...jointGraphCases,
   ...wrappingCases,
+  ...selectiveCases,
+  ...selectiveGraphCases,
   ...plannedCases,
   ...otherCases,
 ].sort((a, b) => a.number - b.number);

@@ -83,6 +83,20 @@ export function vector(length: number, seed: number, requiresGrad = true): Tenso
   return tensor(Float32Array.from({ length }, fill), { requiresGrad });
 }
 
+/** Two fixed 4x4 matrices that need gradients. */
+export const square = (): Tensor[] => [matrix(4, 4, 1), matrix(4, 4, 2)];
+
+/** How often `op` runs in forward and in backward. */
+export function counts(
+  execution: Execution,
+  op: string,
+  loss: Program['loss'],
+  inputs: Program['inputs'] = square,
+): [forward: number, backward: number] {
+  const measured = measure(execution, { inputs, loss });
+  return [measured.forward.count(op), measured.backward.count(op)];
+}
+
 function gradientsOf(loss: Tensor, inputs: readonly Tensor[]): (Tensor | undefined)[] {
   const wanted = inputs.filter((input) => input.requiresGrad);
   return grad(loss, wanted, { allowUnused: true });

@@ -29,23 +29,19 @@ import type { Graph } from '../../../../src/ir/graph.ts';
 import { printGraph } from '../../../../src/ir/print.ts';
 import { Linear, Module } from '../../../../src/nn/index.ts';
 import { attachBackward } from '../../../../src/tensor/apply.ts';
-import { type ConformanceCase, absent, both, holds, neither, planned } from '../case.ts';
-import { type Program, listsOf, matrix, measure, valuesOf, vector } from '../measure.ts';
+import { type ConformanceCase, absent, both, holds, neither } from '../case.ts';
+import {
+  type Program,
+  counts,
+  listsOf,
+  matrix,
+  measure,
+  square,
+  valuesOf,
+  vector,
+} from '../measure.ts';
 
 const mmSigmoid = (x: Tensor, y: Tensor): Tensor => sigmoid(matmul(x, y));
-
-const square = (): Tensor[] => [matrix(4, 4, 1), matrix(4, 4, 2)];
-
-/** Counts of `op` in forward and backward. */
-function counts(
-  execution: Parameters<typeof measure>[0],
-  op: string,
-  loss: Program['loss'],
-  inputs: Program['inputs'] = square,
-): [forward: number, backward: number] {
-  const measured = measure(execution, { inputs, loss });
-  return [measured.forward.count(op), measured.backward.count(op)];
-}
 
 class MatrixModule extends Module<[x: Tensor], Tensor> {
   readonly linear = new Linear(4, 4);
@@ -155,13 +151,6 @@ export const jointGraphCases: readonly ConformanceCase[] = [
       assert.deepEqual(counts(execution, 'matmul', loss), [1, 3]);
     },
   ),
-  {
-    number: 64,
-    torch: 'test_sac_tags_through_custom_autograd_function',
-    claim: 'The same with a policy.',
-    eager: planned('selective policies'),
-    compiled: planned('selective policies'),
-  },
   {
     number: 65,
     torch: 'test_tangent_placeholders_have_is_backward_tag',
@@ -474,14 +463,6 @@ export const jointGraphCases: readonly ConformanceCase[] = [
         assert.equal(printGraph(after), printGraph(before));
       }),
     ),
-  },
-  {
-    number: 107,
-    torch: 'test_ac_rematerialize_with_selective_checkpoint_policy',
-    claim:
-      'A policy that must save the mm keeps it from being run twice, and the activation is run twice.',
-    eager: planned('selective policies'),
-    compiled: planned('selective policies'),
   },
 ];
 

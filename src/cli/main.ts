@@ -11,10 +11,11 @@ import { cp } from './commands/cp.ts';
 import { generate } from './commands/generate.ts';
 import { info } from './commands/info.ts';
 import { ls } from './commands/ls.ts';
+import { planGraph } from './commands/plan-graph.ts';
 import { run } from './commands/run.ts';
 import { validate } from './commands/validate.ts';
 
-export const commands: readonly CliCommand[] = [run, ls, cp, validate, generate, info];
+export const commands: readonly CliCommand[] = [run, ls, cp, validate, generate, planGraph, info];
 
 const examples = [
   ['retune run quickstart', 'train a small model now'],

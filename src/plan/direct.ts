@@ -3,7 +3,7 @@
 import { Cut, type CutSite } from './cut.ts';
 import type { Problem } from './problem.ts';
 import { type Decision, type Realization, inOrder, realize } from './realize.ts';
-import { profileOf } from './sequence.ts';
+import { type Profile, profileOf } from './sequence.ts';
 
 export interface DirectResult {
   readonly sequence: Int32Array;
@@ -65,18 +65,18 @@ export function direct(
   for (let round = 0; ; round++) {
     const profile = profileOf(problem, plan.sequence);
     if (profile.peak <= budget) return { sequence: plan.sequence, peak: profile.peak, decisions };
-    const at = profile.peakAt;
-    let op = plan.sequence[at] as number;
-    let before = plan.serving[at] as number;
     const first = decisions.length === 0;
-    if (first) op = before = mostBinding(problem, budget, profile.live, work, cuts);
+    const at = first ? mostBinding(plan, profile, budget, work, cuts) : profile.peakAt;
+    const op = plan.sequence[at] as number;
+    const before = plan.serving[at] as number;
     const times = (seen.get(`${before}:${op}`) ?? 0) + 1;
     seen.set(`${before}:${op}`, times);
     if (round === maxRepairs || times > 2) return { stuckAt: op, sequence: plan.sequence };
     work.repairs++;
-    const cut = first
-      ? cuts.at(op)
-      : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
+    const cut =
+      first && !problem.hasDrops
+        ? cuts.at(op)
+        : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
     const flowsBefore = cut.flows;
     const room = budget - (problem.workingSet[op] as number);
     const solution = cut.solve(room);
@@ -92,31 +92,33 @@ export function direct(
   }
 }
 
-/** The op whose instant, alone, costs most under the budget. */
+/** The position over the budget whose instant, alone, costs most. */
 function mostBinding(
-  problem: Problem,
+  plan: Realization,
+  { live, peakAt }: Profile,
   budget: number,
-  live: Float64Array,
   work: Work,
   cuts: BaseCuts,
 ): number {
-  const candidates = [...live.keys()].filter((op) => (live[op] as number) > budget);
-  const peak = candidates.reduce((a, b) => ((live[b] as number) > (live[a] as number) ? b : a));
-  candidates.sort(
-    (a, b) => (problem.workingSet[b] as number) - (problem.workingSet[a] as number) || a - b,
-  );
-  let best = peak;
+  const { workingSet } = cuts.problem;
+  const opAt = (at: number) => plan.sequence[at] as number;
+  const size = (at: number) => workingSet[opAt(at)] as number;
+  const candidates = [...live.keys()]
+    .filter((at) => (live[at] as number) > budget && plan.serving[at] === opAt(at))
+    .sort((a, b) => size(b) - size(a) || a - b);
+  let best = peakAt;
   let bestBound = -1;
-  for (const op of new Set([peak, ...candidates.slice(0, 6)])) {
-    const cut = cuts.at(op);
-    const room = budget - (problem.workingSet[op] as number);
+  for (const at of new Set([peakAt, ...candidates.slice(0, 6)])) {
+    if (plan.serving[at] !== opAt(at)) continue;
+    const cut = cuts.at(opAt(at));
+    const room = budget - size(at);
     const before = cut.flows;
     cut.solve(room);
     work.flows += cut.flows - before;
     const bound = cut.bound(room);
     if (bound > bestBound) {
       bestBound = bound;
-      best = op;
+      best = at;
     }
   }
   return best;
@@ -134,6 +136,15 @@ function siteOf(
   const available = realize(problem, decisions, at).available;
   const executed = op === before ? before + 1 : before;
   available.fill(1, problem.outputStart[op], problem.outputStart[op + 1]);
+  const { boundary, mustDrop, useStart, uses, ops } = problem;
+  if (executed <= boundary && boundary < ops) {
+    // Until the forward has ended, holding what will be dropped serves forward ops alone.
+    for (let s = 0; s < available.length; s++) {
+      if (!mustDrop[s]) continue;
+      const readers = uses.subarray(useStart[s], useStart[s + 1]);
+      if (!readers.some((user) => user >= executed && user < boundary)) available[s] = 0;
+    }
+  }
   return { op, executed, available, held, demands: demandsAfter(problem, executed, later) };
 }
 

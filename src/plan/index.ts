@@ -12,6 +12,7 @@ export type {
 } from './graph.ts';
 export { InfeasibleBudgetError } from '../core/errors.ts';
 export { readJointGraph } from './joint-graph.ts';
+export { readJointGraphFile } from './joint-graph-file.ts';
 export {
   type Frontier,
   type FrontierOptions,
@@ -20,5 +21,5 @@ export {
   planGraph,
   smallestFeasible,
 } from './plan.ts';
-export type { SmallestFeasible } from './planner.ts';
+export { Planner, type PlannerOptions, type SmallestFeasible } from './planner.ts';
 export { type Simulation, baseSchedule, simulate } from './simulate.ts';

@@ -15,7 +15,7 @@ export type { Plan } from './graph.ts';
  *   budget a plan is known for.
  */
 export function planGraph(graph: PlanGraph, options: PlanOptions): Plan {
-  return new Planner(graph).plan(checkedBudget('planGraph', options.budgetBytes));
+  return new Planner(graph, options).plan(checkedBudget('planGraph', options.budgetBytes));
 }
 
 export interface FrontierOptions {

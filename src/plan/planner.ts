@@ -39,10 +39,16 @@ export interface SmallestFeasible {
   readonly node: number;
 }
 
+export interface PlannerOptions {
+  /** Called with a sentence and a fraction in 0..1 while planning takes long. */
+  readonly onProgress?: (what: string, done: number) => void;
+}
+
 export class Planner {
   readonly problem: Problem;
   /** Peak and sequence without a budget. */
   readonly base: Candidate;
+  readonly #onProgress: PlannerOptions['onProgress'];
   readonly #work: Work = { flows: 0, repairs: 0 };
   #tried = 0;
   #kept = 0;
@@ -51,7 +57,8 @@ export class Planner {
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
   /** @throws ArgumentError for a graph that is no execution order. */
-  constructor(graph: PlanGraph) {
+  constructor(graph: PlanGraph, { onProgress }: PlannerOptions = {}) {
+    this.#onProgress = onProgress;
     this.problem = buildProblem(graph);
     const places = narrowPlaces(this.problem);
     for (const stride of strides) {
@@ -90,6 +97,7 @@ export class Planner {
       const limit = this.#levelBytes(i);
       if (limit < bytes) break;
       if (best && this.#bound(limit) >= best.extraNs) break;
+      this.#onProgress?.('searching less memory too', (level - i) / (level + 1));
       const found = this.#level(i);
       if (found && (!best || found.extraNs < best.extraNs)) best = found;
     }
@@ -160,6 +168,7 @@ export class Planner {
     let low = bytes;
     let best = this.base;
     for (let i = 0; i < 14 && best.peak > low; i++) {
+      this.#onProgress?.('looking for the smallest budget', i / 14);
       const middle = i === 0 ? bytes : Math.floor((low + best.peak) / 2);
       const found = this.#search(middle);
       if (found) best = found;

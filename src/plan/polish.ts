@@ -102,6 +102,7 @@ class Editable {
     const index = runs.indexOf(at);
     if (index <= 0) return false;
     const before = runs[index - 1] as number;
+    if (this.#wouldHoldDropped(op, before, at)) return false;
     // Spans that grow, to be undone when they do not fit.
     const grown: { size: number; from: number; to: number }[] = [];
     for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++) {
@@ -132,6 +133,17 @@ class Editable {
     this.#at[at] = -1;
     this.#forgetReads(op, at);
     return true;
+  }
+
+  /** Whether an output that must not be held between forward and backward would be, without the run at `at`. */
+  #wouldHoldDropped(op: number, before: number, at: number): boolean {
+    const { boundary, ops, outputStart, mustDrop } = this.#problem;
+    const forwardEnds = boundary < ops ? (this.#runs[boundary - 1]?.[0] ?? -1) : -1;
+    if (before > forwardEnds || at <= forwardEnds) return false;
+    for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++) {
+      if (mustDrop[s] && this.#span(s, at)[1] > at) return true;
+    }
+    return false;
   }
 
   /** First and last position of the span of `s` that begins with the run at `from`. */

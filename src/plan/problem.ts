@@ -34,6 +34,7 @@ export interface Problem {
   readonly isResult: Uint8Array;
   /** 1: not held between forward and backward. */
   readonly mustDrop: Uint8Array;
+  readonly hasDrops: boolean;
   /** The op after the last forward op. */
   readonly boundary: number;
   readonly baseNs: number;
@@ -178,6 +179,7 @@ export function buildProblem(graph: PlanGraph): Problem {
     uses,
     isResult,
     mustDrop,
+    hasDrops: mustDrop.includes(1),
     boundary,
     baseNs,
     views,

@@ -29,7 +29,8 @@ export function realize(
   decisions: readonly Decision[],
   stopBefore = Number.POSITIVE_INFINITY,
 ): Realization & { available: Uint8Array } {
-  const { ops, inputStart, inputs, outputStart, producer, mustDrop, boundary, isResult } = problem;
+  const { ops, inputStart, inputs, outputStart, producer, once, mustDrop, boundary, isResult } =
+    problem;
   const available = new Uint8Array(problem.storages);
   const marked = new Int32Array(ops).fill(-1);
   const sequence: number[] = [];
@@ -67,7 +68,8 @@ export function realize(
   const apply = (decision: Decision, op: number) => {
     const had = available.slice();
     for (let s = 0; s < available.length; s++) {
-      if (!decision.hold[s]) available[s] = 0;
+      // What cannot be made again stays in reach; it is held only as long as something reads it.
+      if (!decision.hold[s] && !once[producer[s] as number]) available[s] = 0;
     }
     for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++) {
       const s = inputs[i] as number;
@@ -77,7 +79,7 @@ export function realize(
 
   // The last round makes results again that were given up.
   for (let target = 0; target <= ops; target++) {
-    if (target === boundary) {
+    if (target === boundary && boundary < ops) {
       for (let s = 0; s < available.length; s++) if (mustDrop[s]) available[s] = 0;
     }
     let list = missing(target);

@@ -4,7 +4,7 @@
  */
 
 import { ArgumentError } from '../core/errors.ts';
-import type { PlanGraph, Step, ValueRef } from './graph.ts';
+import type { PlanGraph, PlanNode, Step, ValueRef } from './graph.ts';
 import { buildProblem } from './problem.ts';
 import { baseSequence, scheduleOf } from './sequence.ts';
 
@@ -34,6 +34,7 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
   let extraNs = 0;
   let extraHardNs = 0;
   let aliveAtPeak: { value: ValueRef; bytes: number }[] = [];
+  const drops = new DropOrders(graph);
   const rootOf = ([node, output]: ValueRef): ValueRef => {
     const alias = graph.nodes[node]?.outputs[output]?.alias;
     return alias ? rootOf(alias) : [node, output];
@@ -63,6 +64,7 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
       }
       live -= held.bytes;
       resident.delete(name);
+      drops.freed(name);
       return;
     }
     for (const value of node.inputs) need(value, `step ${index} ('${node.label}')`);
@@ -80,10 +82,11 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
     }
     if (!ran.has(nodeIndex)) {
       ran.add(nodeIndex);
+      drops.ranFirst(nodeIndex, resident);
       baseNs += node.costNs;
       return;
     }
-    if (node.recompute === false) {
+    if (node.recompute === false || node.keep === true) {
       throw new ArgumentError(
         `simulate: step ${index} runs a node again that must run once (got ${nodeIndex}, '${node.label}'). Keep its outputs.`,
       );
@@ -94,6 +97,43 @@ export function simulate(graph: PlanGraph, schedule: readonly Step[]): Simulatio
   for (const value of graph.outputs) need(value, 'the end');
   aliveAtPeak = aliveAt(graph, schedule, peakAt);
   return { peakBytes, peakAt, baseNs, extraNs, extraHardNs, aliveAtPeak };
+}
+
+/** Watches that what must be dropped is not held from the last forward op to the first backward op. */
+class DropOrders {
+  readonly #graph: PlanGraph;
+  readonly #lastForward: number;
+  readonly #firstBackward: number;
+  #held = new Set<string>();
+
+  constructor(graph: PlanGraph) {
+    const computes = (node: PlanNode) =>
+      node.kind === 'op' && node.outputs.some((out) => out.alias === undefined);
+    this.#graph = graph;
+    this.#lastForward = graph.nodes.findLastIndex(
+      (node) => computes(node) && node.phase === 'forward',
+    );
+    this.#firstBackward = graph.nodes.findIndex(
+      (node, i) => i > this.#lastForward && computes(node),
+    );
+  }
+
+  ranFirst(node: number, resident: ReadonlyMap<string, { value: ValueRef }>): void {
+    if (node === this.#lastForward) {
+      for (const [name, { value }] of resident) {
+        if (this.#graph.nodes[value[0]]?.drop === true) this.#held.add(name);
+      }
+    }
+    const [name] = this.#held;
+    if (node !== this.#firstBackward || name === undefined) return;
+    throw new ArgumentError(
+      `simulate: the schedule holds a value that must be dropped between forward and backward (got ${name}, '${this.#graph.nodes[Number.parseInt(name, 10)]?.label}'). Free it after the last forward op.`,
+    );
+  }
+
+  freed(name: string): void {
+    this.#held.delete(name);
+  }
 }
 
 function aliveAt(
@@ -113,7 +153,7 @@ function aliveAt(
   return [...resident.values()].sort((a, b) => b.bytes - a.bytes || a.value[0] - b.value[0]);
 }
 
-/** The graph's own order, every storage freed after its last use. */
+/** The graph's own order, every storage freed after its last use, whatever the nodes' orders are. */
 export function baseSchedule(graph: PlanGraph): Step[] {
   const problem = buildProblem(graph);
   return scheduleOf(problem, baseSequence(problem));

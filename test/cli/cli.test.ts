@@ -34,6 +34,7 @@ describe('help', () => {
           '-s, --seed <number>',
         ],
       ],
+      ['plan-graph', ['file'], ['-b, --budget <bytes>', '-f, --frontier', '-j, --json']],
       ['info', [], []],
     ]);
   });

@@ -2,6 +2,14 @@
 
 export { type CompileOptions, type CompiledStep, type StepPlan, compile } from './compile.ts';
 export { type CostModel, rooflineCost } from './cost-model.ts';
+export {
+  type ExplainedValue,
+  type MemoryPoint,
+  type StepReport,
+  explain,
+  explainPlan,
+} from './explain.ts';
+export { type ValueGroup, formatStepReport, groupValues } from './explain-text.ts';
 export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';
 export { passNames } from './pipeline.ts';
 export type { CompiledPlan, PlannerChoice } from './plan-step.ts';

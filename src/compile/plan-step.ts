@@ -11,6 +11,7 @@ import type { Graph } from '../ir/graph.ts';
 import { Planner } from '../plan/planner.ts';
 import type { Backend } from '../runtime/backend.ts';
 import { type CostModel, rooflineCost } from './cost-model.ts';
+import { type FrontierPoint, frontierOf } from './frontier.ts';
 import { measuredCost } from './measured-cost.ts';
 import { describePeak, peakOf } from './peak.ts';
 import {
@@ -71,6 +72,18 @@ export function planStep(traced: Graph, backend: Backend, options: StepOptions =
   const written = runner.lower(runner.run(regionPasses, traced, regions));
   if (!regions) return { ...written, choice: undefined };
   return planRegions(traced, runner, tools, written);
+}
+
+/** The time-memory frontier of a traced step: at most so many points, by rising memory. */
+export function planStepFrontier(
+  traced: Graph,
+  backend: Backend,
+  options: StepOptions,
+  points: number,
+): FrontierPoint[] {
+  const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
+  const search = new RematSearch(traced, new PassRunner(options), { ...tools, rules: underBudget });
+  return frontierOf(search, points);
 }
 
 /** Any value may be kept or computed again, but for what the user ordered. */

@@ -15,7 +15,8 @@ import { Storage } from '../tensor/storage.ts';
 import { mapTensors } from '../tensor/structure.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
-import { type CompiledPlan, type StepOptions, planStep } from './plan-step.ts';
+import type { FrontierPoint } from './frontier.ts';
+import { type CompiledPlan, type StepOptions, planStep, planStepFrontier } from './plan-step.ts';
 import { programSteps } from './program-steps.ts';
 import type { PlacedBuffer, Placement } from './place.ts';
 import { inputTensors, type Trace, trace } from './trace.ts';
@@ -28,6 +29,8 @@ export interface StepPlan {
   /** Kernels and routines in a run. */
   readonly launches: number;
   readonly compileMs: number;
+  /** Time and memory of the plans for so many budgets (default 20), by rising memory. */
+  readonly frontier: (points?: number) => readonly FrontierPoint[];
   /** Why it was made: what differed from the plan of the call before, or that there was none. */
   readonly reason: string;
 }
@@ -75,6 +78,7 @@ export class Variant<A extends readonly unknown[], R> {
       launches: steps.length,
       compileMs: performance.now() - start,
       reason,
+      frontier: (points = 20) => planStepFrontier(this.#trace.graph, backend, options, points),
     };
   }
 

@@ -10,12 +10,12 @@
 import * as v from 'valibot';
 import { ConfigError } from '../core/errors.ts';
 import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
-import { loadModel } from '../models/load.ts';
+import { loadModel, readModelConfig } from '../models/load.ts';
 import { instructionSchema, textSchema, tokenizerSchema } from './config/data-keys.ts';
 import { key, text } from './config/key.ts';
 import { checkConfig, contradiction, type PlainObject } from './config/load.ts';
 import { checkTraining, dtypeOf, trainingKeys } from './config/training-keys.ts';
-import type { RecipeIo, RunOutcome } from './recipe.ts';
+import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 import {
   checkTokenizer,
   openInstructionRows,
@@ -84,6 +84,11 @@ export async function main(config: FullFinetuneConfig, io: RecipeIo): Promise<Ru
   } finally {
     await rows.close();
   }
+}
+
+/** The step that `main` trains. */
+export async function shape(config: FullFinetuneConfig): Promise<StepShape> {
+  return { model: await readModelConfig(config.model.folder), training: config };
 }
 
 function openRows(config: FullFinetuneConfig, tokenizer: Tokenizer): Promise<RowSplit> {

@@ -8,6 +8,8 @@
  */
 
 import * as v from 'valibot';
+import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
+import type { RawConfig } from '../models/decoder/config-fields.ts';
 import { modelFromConfig } from '../models/from-config.ts';
 import { loadModel } from '../models/load.ts';
 import { Generator } from '../tensor/generator.ts';
@@ -16,8 +18,8 @@ import { key } from './config/key.ts';
 import { checkConfig, type PlainObject } from './config/load.ts';
 import { checkModel, hubConfig, modelSchema } from './config/model-keys.ts';
 import { checkTraining, dtypeOf, trainingKeys } from './config/training-keys.ts';
-import type { RecipeIo, RunOutcome } from './recipe.ts';
-import { checkTokenizer, openTextRows, openTokenizer } from './run/corpus.ts';
+import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
+import { checkTokenizer, openTextRows, openTokenizer, readTokenizer } from './run/corpus.ts';
 import { openRunFolder } from './run/run-folder.ts';
 import { train } from './train.ts';
 
@@ -50,11 +52,7 @@ export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOut
   io.log(rows.summary);
   const dtype = dtypeOf(config);
   const generator = new Generator(config.seed);
-  const shape = await hubConfig(config.model, {
-    vocabSize: tokenizer.vocabSize,
-    eosId: tokenizer.eosId,
-    length: config.sequence_length,
-  });
+  const shape = await modelShape(config, tokenizer);
   using model = checkpoint
     ? await loadModel(checkpoint.modelFolder, { dtype })
     : modelFromConfig(shape, { dtype, generator });
@@ -64,4 +62,18 @@ export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOut
   } finally {
     await rows.close();
   }
+}
+
+/** The step that `main` trains. */
+export async function shape(config: PretrainConfig): Promise<StepShape> {
+  const tokenizer = await readTokenizer(config.tokenizer);
+  return { model: await modelShape(config, tokenizer), training: config };
+}
+
+function modelShape(config: PretrainConfig, tokenizer: Tokenizer): Promise<RawConfig> {
+  return hubConfig(config.model, {
+    vocabSize: tokenizer.vocabSize,
+    eosId: tokenizer.eosId,
+    length: config.sequence_length,
+  });
 }

@@ -12,6 +12,8 @@ import { orderTwoByteLoss } from '../data/corpus/order-two.ts';
 import { PackedDataset } from '../data/corpus/packed-dataset.ts';
 import { readAllTokens } from '../data/corpus/token-source.ts';
 import { modelFromConfig } from '../models/from-config.ts';
+import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
+import type { RawConfig } from '../models/decoder/config-fields.ts';
 import { loadModel } from '../models/load.ts';
 import { Generator } from '../tensor/generator.ts';
 import { textSchema } from './config/data-keys.ts';
@@ -20,13 +22,13 @@ import { checkConfig, type PlainObject } from './config/load.ts';
 import { checkModel, hubConfig, modelSchema } from './config/model-keys.ts';
 import { checkTraining, trainingKeys } from './config/training-keys.ts';
 import { continueText } from './generate-text.ts';
-import type { RecipeIo, RunOutcome } from './recipe.ts';
+import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 import {
   compareCheckpointing,
   formatComparison,
   unequalLosses,
 } from './run/compare-checkpointing.ts';
-import { openText, openTokenizer } from './run/corpus.ts';
+import { openText, openTokenizer, readTokenizer } from './run/corpus.ts';
 import { openRunFolder } from './run/run-folder.ts';
 import { train } from './train.ts';
 
@@ -73,11 +75,7 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
   const pack = { sequenceLength: config.sequence_length };
   const rows = new PackedDataset(split.train, pack);
   const validation = new PackedDataset(split.validation, pack);
-  const shape = await hubConfig(config.model, {
-    vocabSize: tokenizer.vocabSize,
-    eosId: tokenizer.eosId,
-    length: config.sequence_length,
-  });
+  const shape = await modelShape(config, tokenizer);
   const build = () => modelFromConfig(shape, { generator: new Generator(config.seed) });
 
   using model = checkpoint ? await loadModel(checkpoint.modelFolder) : build();
@@ -123,6 +121,20 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
   log(`  npx retune generate --model ${config.output_dir}/model --prompt "export "`);
   log('  npx retune --help');
   return { ...outcome, exitCode: unequal.length === 0 ? 0 : 1 };
+}
+
+/** The step that `main` trains. */
+export async function shape(config: QuickstartConfig): Promise<StepShape> {
+  const tokenizer = await readTokenizer({ type: 'byte' });
+  return { model: await modelShape(config, tokenizer), training: config };
+}
+
+function modelShape(config: QuickstartConfig, tokenizer: Tokenizer): Promise<RawConfig> {
+  return hubConfig(config.model, {
+    vocabSize: tokenizer.vocabSize,
+    eosId: tokenizer.eosId,
+    length: config.sequence_length,
+  });
 }
 
 function indent(lines: string): string {

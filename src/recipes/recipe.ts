@@ -1,10 +1,20 @@
 /** What a recipe is given besides its config, and what it gives back. */
 
+import type { RawConfig } from '../models/decoder/config-fields.ts';
+import type { TrainingConfig } from './config/training-keys.ts';
+
 export interface RecipeIo {
   /** A line for people. */
   log(line: string): void;
   /** Whether to show progress. */
   readonly progress: boolean;
+}
+
+/** What a config's training step is made of, known without data or weights. */
+export interface StepShape {
+  /** As in the model's config.json. */
+  readonly model: RawConfig;
+  readonly training: TrainingConfig;
 }
 
 export interface RunOutcome {

@@ -9,7 +9,7 @@ import { basename } from 'node:path';
 import { ConfigError, FileError, nearest } from '../core/errors.ts';
 import type { ConfigSchema } from './config/key.ts';
 import type { PlainObject } from './config/load.ts';
-import type { RecipeIo, RunOutcome } from './recipe.ts';
+import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 
 /** A recipe file; `C` is its config. */
 export interface Recipe<C> {
@@ -17,6 +17,7 @@ export interface Recipe<C> {
   /** Fills in defaults. Throws ConfigError for anything that cannot run. */
   parse(config: PlainObject, name: string): C;
   main(config: C, io: RecipeIo): Promise<RunOutcome>;
+  shape(config: C): Promise<StepShape>;
 }
 
 export interface RecipeEntry {
@@ -36,6 +37,7 @@ export interface PreparedRun {
   /** With defaults filled in. */
   readonly config: object;
   main(io: RecipeIo): Promise<RunOutcome>;
+  shape(): Promise<StepShape>;
 }
 
 export const recipes: readonly RecipeEntry[] = [
@@ -111,7 +113,11 @@ function entry<C extends object>({ load, ...rest }: EntryOptions<C>): RecipeEntr
     prepare: async (source, name) => {
       const recipe = await load();
       const config = recipe.parse(source, name);
-      return { config, main: (io) => recipe.main(config, io) };
+      return {
+        config,
+        main: (io) => recipe.main(config, io),
+        shape: () => recipe.shape(config),
+      };
     },
   };
 }

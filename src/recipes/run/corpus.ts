@@ -64,12 +64,14 @@ export async function openTokenizer(
   config: TokenizerConfig,
   outputDir: string,
 ): Promise<Tokenizer> {
-  if (config.path !== undefined) {
-    const tokenizer = await loadTokenizer(config.path);
-    await saveTokenizer(outputDir, config.path);
-    return tokenizer;
-  }
-  await saveTokenizer(outputDir, byteTokenizerFiles([endToken], endToken));
+  const tokenizer = await readTokenizer(config);
+  await saveTokenizer(outputDir, config.path ?? byteTokenizerFiles([endToken], endToken));
+  return tokenizer;
+}
+
+/** The tokenizer of a config, and nothing written. */
+export async function readTokenizer(config: TokenizerConfig): Promise<Tokenizer> {
+  if (config.path !== undefined) return loadTokenizer(config.path);
   return new ByteTokenizer({ specials: [endToken], eos: endToken });
 }
 

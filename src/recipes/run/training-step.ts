@@ -9,7 +9,12 @@
  */
 
 import { backward } from '../../autograd/backward.ts';
-import { type CompileOptions, type CompiledStep, compile } from '../../compile/compile.ts';
+import {
+  type CompileOptions,
+  type CompiledStep,
+  type StepPlan,
+  compile,
+} from '../../compile/compile.ts';
 import { budgetBytes, shareOf } from '../../core/byte-budget.ts';
 import { formatBytes } from '../../core/bytes.ts';
 import { InfeasibleBudgetError } from '../../core/errors.ts';
@@ -59,6 +64,8 @@ export interface StepResult {
 export interface TrainingStep extends Disposable {
   /** Runs one step on as many batches as there are micro-batches. */
   run(batches: readonly Batch[]): StepResult;
+  /** The plan for batches like this one, made without running; undefined for a step that is not compiled. */
+  plan(batch: Batch): StepPlan | undefined;
   /** Bytes the compiled plan of the step (or of a micro-step) takes; undefined before it exists. */
   plannedBytes(): number | undefined;
 }
@@ -114,6 +121,11 @@ function wholeStep(
         const stepMemory = measure();
         return outcome(item(loss), item(norm), stepMemory);
       }),
+    plan: (batch) =>
+      scope(() => {
+        const { tokens, targets } = batchTensors(batch);
+        return compiled?.prepare(tokens, targets);
+      }),
     plannedBytes: () => plannedBytes(compiled),
     [Symbol.dispose]: () => compiled?.dispose(),
   };
@@ -162,6 +174,12 @@ function accumulatedStep(
         const measure = measureMemory();
         const norm = scope(() => (compiledUpdate ?? update)());
         return outcome(loss, item(norm), Math.max(stepMemory, measure()));
+      }),
+    plan: (batch) =>
+      scope(() => {
+        keepGradients(model);
+        const { tokens, targets } = batchTensors(batch);
+        return compiledMicro?.prepare(tokens, targets, fromHost(hostTensor([1], [], 'float32')));
       }),
     plannedBytes: () => plannedBytes(compiledMicro),
     [Symbol.dispose]: () => {

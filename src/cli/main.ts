@@ -8,6 +8,8 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { RetuneError } from '../core/errors.ts';
 import { type CliCommand, type CliOption, CliUsageError } from './command.ts';
 import { cp } from './commands/cp.ts';
+import { explain as explainCommand } from './commands/explain.ts';
+import { frontier } from './commands/frontier.ts';
 import { generate } from './commands/generate.ts';
 import { info } from './commands/info.ts';
 import { ls } from './commands/ls.ts';
@@ -15,7 +17,17 @@ import { planGraph } from './commands/plan-graph.ts';
 import { run } from './commands/run.ts';
 import { validate } from './commands/validate.ts';
 
-export const commands: readonly CliCommand[] = [run, ls, cp, validate, generate, planGraph, info];
+export const commands: readonly CliCommand[] = [
+  run,
+  ls,
+  cp,
+  validate,
+  explainCommand,
+  frontier,
+  generate,
+  planGraph,
+  info,
+];
 
 const examples = [
   ['retune run quickstart', 'train a small model now'],

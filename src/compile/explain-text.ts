@@ -79,7 +79,8 @@ function tableOf(action: string, groups: readonly ValueGroup[], most: number): s
   const title = `${action}: ${formatBytes(total)} in ${groups.reduce((sum, group) => sum + group.count, 0)} values`;
   if (groups.length === 0) return [`${action}: nothing`];
   const rows = groups.slice(0, most).map(({ example, module, count, bytes, costNs }) => {
-    const what = example.name === undefined ? example.op : `${example.op} '${example.name}'`;
+    const named = example.name === undefined ? example.op : `${example.op} '${example.name}'`;
+    const what = example.phase === 'forward' ? named : `${named} of ${example.phase}`;
     const times = example.repeats > 1 ? ` x${example.repeats}` : '';
     return [
       formatBytes(bytes),

@@ -5,7 +5,7 @@
 
 import { ArgumentError } from '../core/errors.ts';
 import { avalBytes, formatAval } from '../ir/aval.ts';
-import type { Node, NodeMeta, Value } from '../ir/graph.ts';
+import type { Node, NodeMeta, Phase, Value } from '../ir/graph.ts';
 import { alignBytes } from '../runtime/allocator.ts';
 import { baseOf } from './base-value.ts';
 import type { CompiledStep } from './compile.ts';
@@ -15,7 +15,7 @@ import type { CompiledPlan } from './plan-step.ts';
 
 export type ValueAction = 'saved' | 'recomputed';
 
-/** One value that backward reads. */
+/** One value of forward that backward reads, or one that is computed more than once. */
 export interface ExplainedValue {
   readonly action: ValueAction;
   /** Bytes that it takes while it exists. */
@@ -25,6 +25,8 @@ export interface ExplainedValue {
   /** Estimated nanoseconds of computing it once. */
   readonly costNs: number;
   readonly op: string;
+  /** Which part of the step makes it first. Under a tight budget gradients may be made twice, too. */
+  readonly phase: Phase;
   readonly module: string;
   /** Given by checkpointName. */
   readonly name: string | undefined;
@@ -96,10 +98,12 @@ function valuesOf(plan: CompiledPlan): ExplainedValue[] {
   const found: ExplainedValue[] = [];
   for (const node of graph.nodes) {
     if (node.kind !== 'op' || !node.op || node.op.lower.kind === 'view') continue;
-    if (node.meta.phase !== 'forward') continue;
+    const { phase, recomputeOf } = node.meta;
+    if (recomputeOf !== undefined) continue;
     const times = repeats.get(node.id) ?? 0;
     for (const value of node.outputs) {
-      const kept = readLate.has(value) && placement.buffersOf.get(value)?.kind === 'arena';
+      const stored = placement.buffersOf.get(value)?.kind === 'arena';
+      const kept = times === 0 && phase === 'forward' && stored && readLate.has(value);
       if (!kept && times === 0) continue;
       const action = kept ? 'saved' : 'recomputed';
       found.push({
@@ -108,6 +112,7 @@ function valuesOf(plan: CompiledPlan): ExplainedValue[] {
         repeats: times,
         costNs: rooflineCost([node], node.inputs, node.outputs).costNs,
         op: node.op.name,
+        phase,
         module: node.meta.module,
         name: node.meta.name,
         aval: formatAval(value.aval),

@@ -27,7 +27,7 @@ import {
   RematSearch,
   type SearchOptions,
 } from './remat-search.ts';
-import { underBudget, withinRegions } from './remat-rules.ts';
+import { underBudget, withinRegions, withoutRegions } from './remat-rules.ts';
 import { hasRegions } from './rematerialize.ts';
 
 export interface StepOptions extends PassOptions {
@@ -74,7 +74,7 @@ export function planStep(traced: Graph, backend: Backend, options: StepOptions =
   return planRegions(traced, runner, tools, written);
 }
 
-/** The time-memory frontier of a traced step: at most so many points, by rising memory. */
+/** The time-memory frontier of a traced step, its regions aside: at most so many points, by rising memory. */
 export function planStepFrontier(
   traced: Graph,
   backend: Backend,
@@ -82,7 +82,10 @@ export function planStepFrontier(
   points: number,
 ): FrontierPoint[] {
   const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
-  const search = new RematSearch(traced, new PassRunner(options), { ...tools, rules: underBudget });
+  const search = new RematSearch(traced, new PassRunner(options), {
+    ...tools,
+    rules: withoutRegions,
+  });
   return frontierOf(search, points);
 }
 

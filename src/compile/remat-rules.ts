@@ -31,6 +31,12 @@ export const underBudget: RematRules = (graph) => {
   };
 };
 
+/** As underBudget, as if there were no regions: for asking what other settings would give. */
+export const withoutRegions: RematRules = (graph) => {
+  const ruleOf = underBudget(graph);
+  return (node) => (isInRegion(node) && node.meta.policy === undefined ? 'free' : ruleOf(node));
+};
+
 function isInRegion(node: Node): boolean {
   return node.meta.regions.length > 0;
 }

@@ -21,6 +21,19 @@ describe('help', () => {
       ['ls', [], []],
       ['cp', ['name', 'destination'], ['-f, --force']],
       ['validate', ['config', 'overrides'], ['-r, --recipe <name>', '-p, --print']],
+      ['explain', ['overrides'], ['-c, --config <name-or-file>', '-r, --recipe <name>', '--json']],
+      [
+        'frontier',
+        ['overrides'],
+        [
+          '-c, --config <name-or-file>',
+          '-r, --recipe <name>',
+          '-n, --points <number>',
+          '-m, --measure <number>',
+          '--rounds <number>',
+          '-o, --output <file>',
+        ],
+      ],
       [
         'generate',
         [],

@@ -1,0 +1,89 @@
+/** The training step of a config, planned without weights, data or memory: on the null backend. */
+
+import { applyActivationCheckpointing } from '../checkpoint/apply.ts';
+import type { StepPlan } from '../compile/compile.ts';
+import { ConfigError } from '../core/errors.ts';
+import type { Batch } from '../data/corpus/batches.ts';
+import type { CausalLm } from '../models/decoder/causal-lm.ts';
+import { modelFromConfig } from '../models/from-config.ts';
+import { createNullBackend } from '../runtime/registry.ts';
+import { setBackend } from '../tensor/backend.ts';
+import { scope } from '../tensor/with-scope.ts';
+import { checkpointingSpec, dtypeOf, type TrainingConfig } from './config/training-keys.ts';
+import type { StepShape } from './recipe.ts';
+import { makeOptimizer } from './run/optimizer.ts';
+import { makeTrainingStep } from './run/training-step.ts';
+
+export interface PlannedStep {
+  readonly plan: StepPlan;
+  /** Bytes of parameters and of optimizer state, which step memory does not count. */
+  readonly parameterBytes: number;
+  readonly optimizerBytes: number;
+  /** What checkpointing says of itself. */
+  readonly checkpointing: string;
+}
+
+/**
+ * Plans the step of a config (with gradient accumulation: a micro-step) and hands it to `body`. From then on the
+ * process's backend is the null one. Throws ConfigError for a step that is not compiled, InfeasibleBudgetError.
+ */
+export function withPlannedStep<T>(
+  { model: raw, training }: StepShape,
+  body: (step: PlannedStep) => T,
+): T {
+  if (!training.compile) {
+    throw new ConfigError(
+      'explain: only a compiled step is planned ahead (got compile: false). Add compile=true.',
+      { key: 'compile', value: false },
+    );
+  }
+  const backend = createNullBackend();
+  setBackend(backend);
+  return scope(() => {
+    using model = modelFromConfig(raw, { dtype: dtypeOf(training), randomWeights: false });
+    const setting = { ...checkpointingSpec(training), ...onPaper(training) };
+    const applied = applyActivationCheckpointing(model, setting, {
+      logger: () => {},
+      compiled: true,
+    });
+    using optimizer = makeOptimizer(model, training.optimizer);
+    using step = makeTrainingStep(model, optimizer, {
+      compile: true,
+      ...(applied.compileOptions && { compileOptions: applied.compileOptions }),
+      accumulation: training.gradient_accumulation_steps,
+      clipGradNorm: training.clip_grad_norm,
+    });
+    const plan = step.plan(emptyBatch(training, model));
+    if (!plan) throw new ConfigError('explain: the step has no plan.');
+    const { byCategory } = backend.allocator.stats();
+    return body({
+      plan,
+      parameterBytes: byCategory.parameter,
+      optimizerBytes: byCategory.optimizer,
+      checkpointing: applied.line,
+    });
+  });
+}
+
+/** The null backend runs nothing that could be timed. */
+function onPaper({ activation_checkpointing: setting }: TrainingConfig): { cost?: 'flops' } {
+  return setting?.cost === 'measured' ? { cost: 'flops' } : {};
+}
+
+/** A batch of the config's shape. */
+export function emptyBatch(config: TrainingConfig, model: CausalLm): Batch {
+  const { batch_size: rows, sequence_length: sequenceLength } = config;
+  const tokens = Int32Array.from(
+    { length: rows * sequenceLength },
+    (_, i) => (i * 7919) % model.config.vocabSize,
+  );
+  return {
+    rows,
+    sequenceLength,
+    inputs: tokens,
+    targets: tokens,
+    segmentIds: new Int32Array(tokens.length),
+    positionIds: tokens.map((_, i) => i % sequenceLength),
+    targetCount: tokens.length,
+  };
+}

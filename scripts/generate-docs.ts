@@ -7,6 +7,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { activationMemoryPage } from './activation-memory-page.ts';
 import { conformancePage } from './conformance-page.ts';
 import { projectRoot } from './project-files.ts';
 
@@ -17,6 +18,7 @@ export interface GeneratedPage {
 }
 
 export const generatedPages: readonly GeneratedPage[] = [
+  { file: 'docs/activation-memory.md', text: activationMemoryPage },
   { file: 'docs/conformance.md', text: conformancePage },
 ];
 

@@ -28,7 +28,7 @@ export const planGraph: CliCommand = {
     { command: 'retune plan-graph step.json.gz --frontier', doc: 'memory against time' },
   ],
   run: async ([file], options) => {
-    const { budgetBytes, parseBudget } = await import('../plan-graph/budget.ts');
+    const { budgetBytes, budgetForms, isByteBudget } = await import('../../core/byte-budget.ts');
     const { readJointGraphFile } = await import('../../plan/joint-graph-file.ts');
     const { baseSchedule, simulate } = await import('../../plan/simulate.ts');
     const { planFrontier, planGraph: plan } = await import('../../plan/plan.ts');
@@ -40,7 +40,10 @@ export const planGraph: CliCommand = {
         'plan-graph: give either --budget, such as --budget 40%, or --frontier.',
       );
     }
-    const budget = isFrontier ? undefined : parseBudget(String(options.budget));
+    const { budget } = options;
+    if (!isFrontier && !isByteBudget(budget)) {
+      throw new CliUsageError(`plan-graph: --budget must be ${budgetForms} (got '${budget}').`);
+    }
     const graph = await readJointGraphFile(textOf(file));
     const wait = new Wait();
     const onProgress = (what: string, done: number): void => wait.show(what, done);
@@ -49,7 +52,7 @@ export const planGraph: CliCommand = {
     const print = (json: object, text: () => string): void =>
       console.log(options.json === true ? JSON.stringify(json) : text());
     try {
-      if (!budget) {
+      if (!isByteBudget(budget)) {
         const frontier = planFrontier(graph, { onProgress });
         const took = seconds();
         wait.stop();
@@ -63,7 +66,7 @@ export const planGraph: CliCommand = {
         return 0;
       }
       const basePeak = simulate(graph, baseSchedule(graph)).peakBytes;
-      const bytes = budgetBytes(budget, basePeak);
+      const bytes = budgetBytes(budget, () => basePeak);
       const found = plan(graph, { budgetBytes: bytes, onProgress });
       const took = seconds();
       wait.stop();

@@ -9,6 +9,14 @@ export * from './ops/index.ts';
 export * from './autograd/index.ts';
 export * from './checkpoint/index.ts';
 export * from './compile/index.ts';
+export { recordMemory } from './observe/memory-recorder.ts';
+export type {
+  MemoryTrace,
+  TraceBlock,
+  TraceCategory,
+  TraceEvent,
+  TracePhase,
+} from './observe/schema.ts';
 export {
   type SavedTensorEntry,
   type SavedTensorReport,

@@ -39,7 +39,7 @@ export interface MemoryPoint {
   readonly bytes: number;
   readonly op: string;
   readonly module: string;
-  readonly phase: string;
+  readonly phase: Phase;
 }
 
 export interface StepReport {
@@ -138,7 +138,8 @@ function reasonOf(action: ValueAction, node: Node, { choice }: CompiledPlan): st
   return regions.length > 0 ? 'read by the recompute of a region' : 'outside regions';
 }
 
-function timelineOf({ placement }: CompiledPlan): MemoryPoint[] {
+/** Arena bytes in use during each launch, in launch order. */
+export function timelineOf({ placement }: CompiledPlan): MemoryPoint[] {
   const delta = new Array<number>(placement.steps.length + 1).fill(0);
   for (const { kind, bytes, first, last } of placement.buffers) {
     if (kind !== 'arena' || last < 0) continue;
@@ -149,6 +150,6 @@ function timelineOf({ placement }: CompiledPlan): MemoryPoint[] {
   return placement.steps.map(({ label, nodes }, i) => {
     live += delta[i] ?? 0;
     const meta = nodes[0]?.meta;
-    return { bytes: live, op: label, module: meta?.module ?? '', phase: meta?.phase ?? '' };
+    return { bytes: live, op: label, module: meta?.module ?? '', phase: meta?.phase ?? 'forward' };
   });
 }

@@ -9,6 +9,7 @@ export {
   explain,
   explainPlan,
 } from './explain.ts';
+export { plannedTrace } from './planned-trace.ts';
 export type { FrontierPoint } from './frontier.ts';
 export { type ValueGroup, formatStepReport, groupValues } from './explain-text.ts';
 export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';

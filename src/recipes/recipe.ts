@@ -8,6 +8,8 @@ export interface RecipeIo {
   log(line: string): void;
   /** Whether to show progress. */
   readonly progress: boolean;
+  /** File for the memory trace of the second step; undefined for none. */
+  readonly traceMemory?: string;
 }
 
 /** What a config's training step is made of, known without data or weights. */

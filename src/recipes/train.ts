@@ -27,6 +27,7 @@ import { findNonFinite, nonFiniteError } from './run/nan-check.ts';
 import { makeOptimizer, makeSchedule } from './run/optimizer.ts';
 import { formatCount, Progress } from './run/progress.ts';
 import { saveFinalModel, tokenizerFolder } from './run/run-folder.ts';
+import { runTraced, writeTrace } from './run/trace-memory.ts';
 import { makeTrainingStep, type StepResult } from './run/training-step.ts';
 import { checkSettings, type LoadedCheckpoint, saveCheckpoint } from './run/training-state.ts';
 
@@ -136,7 +137,13 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
       while (micro.length < config.gradient_accumulation_steps) micro.push(await batches.next());
 
       const lr = optimizer.lr;
-      result = step.run(micro);
+      // The first step also makes optimizer state; the second is like all that follow.
+      if (io.traceMemory !== undefined && done === start + 1) {
+        const traced = runTraced(step, micro, `step ${done + 1} of ${config.output_dir}`);
+        result = traced.result;
+        await writeTrace(io.traceMemory, traced.trace);
+        log(`memory trace of step ${done + 1} written to ${io.traceMemory}`);
+      } else result = step.run(micro);
       if (!result.finite) {
         throw nonFiniteError(done + 1, result, findNonFinite(model, micro), lastSaved);
       }

@@ -17,7 +17,11 @@ describe('help', () => {
       command.options.map((option) => option.flags),
     ]);
     assert.deepEqual(flags, [
-      ['run', ['recipe', 'overrides'], ['-c, --config <name-or-file>', '-q, --quiet']],
+      [
+        'run',
+        ['recipe', 'overrides'],
+        ['-c, --config <name-or-file>', '-q, --quiet', '--trace-memory <file>'],
+      ],
       ['ls', [], []],
       ['cp', ['name', 'destination'], ['-f, --force']],
       ['validate', ['config', 'overrides'], ['-r, --recipe <name>', '-p, --print']],

@@ -16,6 +16,10 @@ export const run: CliCommand = {
       doc: 'a YAML file, or a config that `retune ls` lists',
     },
     { flags: '-q, --quiet', doc: 'no progress, only warnings and errors' },
+    {
+      flags: '--trace-memory <file>',
+      doc: 'writes every allocation of the second step as JSON: bytes, op, module, phase',
+    },
   ],
   examples: [
     { command: 'retune run quickstart', doc: 'needs nothing else' },
@@ -63,6 +67,7 @@ export const run: CliCommand = {
         if (!quiet) console.log(line);
       },
       progress: !quiet,
+      ...(typeof options.traceMemory === 'string' && { traceMemory: options.traceMemory }),
     });
     return outcome.exitCode;
   },

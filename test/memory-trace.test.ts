@@ -5,10 +5,10 @@ import { test } from 'node:test';
 import {
   type MemoryTrace,
   type Tensor,
-  backward,
   checkpoint,
   compile,
   currentBackend,
+  grad,
   matmul,
   plannedTrace,
   recordMemory,
@@ -41,18 +41,16 @@ function addUp(trace: MemoryTrace): void {
   assert.equal(categories, highest);
 }
 
-function makeStep(): { step: (x: Tensor) => Tensor; x: Tensor; w: Tensor } {
+function makeStep(): { step: (x: Tensor) => (Tensor | undefined)[]; x: Tensor; w: Tensor } {
   const w = tensor(Float32Array.from({ length: 64 }, Math.sin), {
     shape: [8, 8],
     requiresGrad: true,
   });
   const x = tensor(Float32Array.from({ length: 64 }, Math.cos), { shape: [8, 8] });
-  const step = (input: Tensor): Tensor => {
+  const step = (input: Tensor): (Tensor | undefined)[] => {
     const h = checkpoint((v: Tensor) => tanh(matmul(tanh(matmul(v, w)), w)), [input]);
     const loss = sum(h);
-    backward(loss);
-    w.grad = undefined;
-    return loss.detach();
+    return [loss.detach(), ...grad(loss, [w])];
   };
   return { step, x, w };
 }

@@ -57,7 +57,10 @@ export class RematSearch {
 
   /** Peak in the planner's model with nothing recomputed. */
   get modelPeakBytes(): number {
-    return simulate(this.remat.plan, baseSchedule(this.remat.plan)).peakBytes;
+    // The base order keeps what is to be dropped; here only its memory is asked for.
+    const nodes = this.remat.plan.nodes.map((node) => ({ ...node, drop: false }));
+    const graph = { ...this.remat.plan, nodes };
+    return simulate(graph, baseSchedule(graph)).peakBytes;
   }
 
   /** Estimated nanoseconds of a run of any lowered graph. */

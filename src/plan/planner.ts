@@ -24,6 +24,8 @@ const levelSlack = 64;
 const closeEnough = 0.003;
 /** Every how many narrow places one is held, counted from the end of the forward. */
 const strides: readonly number[] = [6, 2, 4, 1, 3];
+/** Graphs with this many ops are searched whatever the bound says. */
+const smallGraph = 400;
 /** Positions the local search may look at for one level. */
 const searchWork = 2e6;
 
@@ -144,7 +146,8 @@ export class Planner {
     const { problem } = this;
     const { op: first, bound } = this.#bindings.at(limit);
     if (bound === Number.POSITIVE_INFINITY) return undefined;
-    const enough = (extra: number): boolean => extra - bound <= closeEnough * problem.baseNs;
+    const enough = (extra: number, gap = closeEnough): boolean =>
+      extra - bound <= gap * problem.baseNs;
     let best: Candidate | undefined;
     const offer = (sequence: Int32Array): void => {
       const candidate = this.#candidate(sequence);
@@ -157,13 +160,15 @@ export class Planner {
       this.#tried += tried;
       this.#kept += kept;
       offer(sequence);
-      if (best && enough(best.extraNs)) return best;
+      if (best && enough(best.extraNs)) break;
     }
+    const goal = problem.ops > smallGraph ? closeEnough : 0;
+    if (best && enough(best.extraNs, goal)) return best;
     const work = { left: searchWork, tried: 0, kept: 0 };
     const { sequence } = realize(problem, []);
     const repaired = repair(problem, sequence, limit, work);
     for (const start of [best?.sequence, repaired && polish(problem, repaired, limit).sequence]) {
-      if (start) offer(improve(problem, start, limit, work, enough));
+      if (start) offer(improve(problem, start, limit, work, (extra) => enough(extra, goal)));
     }
     this.#tried += work.tried;
     this.#kept += work.kept;

@@ -132,39 +132,37 @@ export class Cut {
     });
   }
 
-  /** The cheapest solution whose bytes fit, or the one with the fewest bytes when none does. */
-  solve(allRoom: number): CutSolution {
+  /**
+   * The cheapest solution whose bytes fit, or the one with the fewest bytes when none does; and a proven lower
+   * bound on the extra time of any plan, Infinity when there is none. What is held whatever the price takes no room in
+   * the bound, which so covers plans that give it up. Neither depends on what was solved before.
+   */
+  solve(allRoom: number): { solution: CutSolution; bound: number } {
     const room = allRoom - this.heldBytes;
-    const free = this.#at(0);
-    if (free.bytes <= room) return free;
-    const most = this.#at(Number.POSITIVE_INFINITY);
-    if (most.bytes > room || !most.feasible) {
-      this.#at(most.price);
-      return most;
-    }
+    let bound = 0;
+    const at = (price: number): CutSolution => {
+      const solved = this.#at(price);
+      const { feasible } = solved.solution;
+      if (Number.isFinite(price)) {
+        const value = (solved.state.value - price * allRoom) / this.#scale;
+        bound = feasible ? Math.max(bound, value) : Number.POSITIVE_INFINITY;
+      }
+      return solved.solution;
+    };
+    const free = at(0);
+    if (free.bytes <= room) return { solution: free, bound };
+    const most = at(Number.POSITIVE_INFINITY);
+    if (most.bytes > allRoom) bound = Number.POSITIVE_INFINITY;
+    if (most.bytes > room || !most.feasible) return { solution: most, bound };
     // Prices are scaled cost per byte; beyond `high` holding anything costs more than running everything.
     let low = -60;
     let high = Math.log2(this.#total) + 1;
     for (let i = 0; i < 26; i++) {
       const middle = (low + high) / 2;
-      if (this.#at(2 ** middle).bytes <= room) high = middle;
+      if (at(2 ** middle).bytes <= room) high = middle;
       else low = middle;
     }
-    return this.#at(2 ** high);
-  }
-
-  /**
-   * A proven lower bound on the extra time when `room` bytes may be held, from the prices solved so far.
-   * What is held whatever the price takes no room here, so the bound also covers plans that give it up.
-   */
-  bound(room: number): number {
-    let best = 0;
-    for (const { solution, state } of this.#solved) {
-      if (!Number.isFinite(solution.price)) continue;
-      if (!solution.feasible) return Number.POSITIVE_INFINITY;
-      best = Math.max(best, (state.value - solution.price * room) / this.#scale);
-    }
-    return best;
+    return { solution: at(2 ** high), bound };
   }
 
   /** Storages to hold, of the solution last returned. */
@@ -179,7 +177,7 @@ export class Cut {
     return hold;
   }
 
-  #at(price: number): CutSolution {
+  #at(price: number): Solved {
     let start: Solved | undefined;
     let index = -1;
     for (const [i, entry] of this.#solved.entries()) {
@@ -193,16 +191,17 @@ export class Cut {
     }
     if (start?.solution.price === price) {
       if (this.#now !== index) this.#reload(index);
-      return start.solution;
+      return start;
     }
     if (index >= 0 && this.#now !== index) this.#reload(index);
     this.#price(price);
     this.#flow.solve();
     this.flows++;
     const solution = this.#read(price);
-    this.#solved.push({ solution, state: this.#flow.save() });
+    const solved = { solution, state: this.#flow.save() };
+    this.#solved.push(solved);
     this.#now = this.#solved.length - 1;
-    return solution;
+    return solved;
   }
 
   #reload(index: number): void {

@@ -1,127 +1,68 @@
-/** A plan for one budget: decisions at the instants that break it, worst first. */
+/** A plan for one budget: decisions at the instants that break it, the most binding first. */
 
+import type { BaseCuts } from './base-cuts.ts';
 import { Cut, type CutSite } from './cut.ts';
+import { demandsAfter } from './demands.ts';
 import type { Problem } from './problem.ts';
 import { type Decision, type Realization, inOrder, realize } from './realize.ts';
-import { type Profile, profileOf } from './sequence.ts';
-
-export interface DirectResult {
-  readonly sequence: Int32Array;
-  readonly peak: number;
-  readonly decisions: readonly Decision[];
-}
-
-export interface Stuck {
-  readonly stuckAt: number;
-  readonly sequence: Int32Array;
-}
+import { profileOf } from './sequence.ts';
 
 export interface Work {
   flows: number;
   repairs: number;
 }
 
-/** Cuts of the graph's own order, made once and asked for many budgets. */
-export class BaseCuts {
-  readonly problem: Problem;
-  readonly #held: Uint8Array;
-  readonly #made = new Map<number, Cut>();
-
-  /** `held`: storages no cut may give up. */
-  constructor(problem: Problem, held: Uint8Array) {
-    this.problem = problem;
-    this.#held = held;
-  }
-
-  at(op: number): Cut {
-    const known = this.#made.get(op);
-    if (known) return known;
-    const cut = new Cut(this.problem, {
-      op,
-      executed: op + 1,
-      demands: demandsAfter(this.problem, op + 1),
-      held: this.#held,
-    });
-    this.#made.set(op, cut);
-    return cut;
-  }
-
-  entries(): IterableIterator<[number, Cut]> {
-    return this.#made.entries();
-  }
+/** Where a plan could not be brought within the budget. */
+export interface Stuck {
+  readonly stuckAt: number;
 }
 
+export interface DirectOptions {
+  /** Cuts of the graph's own order, for the first decision. */
+  readonly cuts: BaseCuts;
+  /** Storages no later cut may give up. */
+  readonly held: Uint8Array;
+  /** The op whose instant is decided first; -1: that of the peak. */
+  readonly first: number;
+  readonly work: Work;
+  readonly maxRepairs?: number;
+}
+
+/** A sequence within the budget. */
 export function direct(
   problem: Problem,
   budget: number,
-  work: Work,
-  cuts: BaseCuts,
-  held: Uint8Array,
-  maxRepairs = 30,
-): DirectResult | Stuck {
+  { cuts, held, first, work, maxRepairs = 30 }: DirectOptions,
+): Int32Array | Stuck {
   let decisions: Decision[] = [];
   let plan: Realization = realize(problem, decisions);
   const seen = new Map<string, number>();
   for (let round = 0; ; round++) {
-    const profile = profileOf(problem, plan.sequence);
-    if (profile.peak <= budget) return { sequence: plan.sequence, peak: profile.peak, decisions };
-    const first = decisions.length === 0;
-    const at = first ? mostBinding(plan, profile, budget, work, cuts) : profile.peakAt;
+    const { peak, peakAt } = profileOf(problem, plan.sequence);
+    if (peak <= budget) return plan.sequence;
+    const isFirst = round === 0 && first >= 0;
+    const at = isFirst ? plan.sequence.indexOf(first) : peakAt;
     const op = plan.sequence[at] as number;
     const before = plan.serving[at] as number;
     const times = (seen.get(`${before}:${op}`) ?? 0) + 1;
     seen.set(`${before}:${op}`, times);
-    if (round === maxRepairs || times > 2) return { stuckAt: op, sequence: plan.sequence };
+    if (round === maxRepairs || times > 2) return { stuckAt: op };
     work.repairs++;
     const cut =
-      first && !problem.hasDrops
+      isFirst && !problem.hasDrops
         ? cuts.at(op)
         : new Cut(problem, siteOf(problem, decisions, before, op, at, held));
     const flowsBefore = cut.flows;
     const room = budget - (problem.workingSet[op] as number);
-    const solution = cut.solve(room);
+    const { solution } = cut.solve(room);
     work.flows += cut.flows - flowsBefore;
-    if (solution.bytes + cut.heldBytes > room || !solution.feasible) {
-      return { stuckAt: op, sequence: plan.sequence };
-    }
+    if (solution.bytes + cut.heldBytes > room || !solution.feasible) return { stuckAt: op };
     const decision = { before, op, hold: cut.held() };
     decisions = [...decisions.filter((d) => d.before !== before || d.op !== op), decision].sort(
       inOrder,
     );
     plan = realize(problem, decisions);
   }
-}
-
-/** The position over the budget whose instant, alone, costs most. */
-function mostBinding(
-  plan: Realization,
-  { live, peakAt }: Profile,
-  budget: number,
-  work: Work,
-  cuts: BaseCuts,
-): number {
-  const { workingSet } = cuts.problem;
-  const opAt = (at: number) => plan.sequence[at] as number;
-  const size = (at: number) => workingSet[opAt(at)] as number;
-  const candidates = [...live.keys()]
-    .filter((at) => (live[at] as number) > budget && plan.serving[at] === opAt(at))
-    .sort((a, b) => size(b) - size(a) || a - b);
-  let best = peakAt;
-  let bestBound = -1;
-  for (const at of new Set([peakAt, ...candidates.slice(0, 6)])) {
-    if (plan.serving[at] !== opAt(at)) continue;
-    const cut = cuts.at(opAt(at));
-    const room = budget - size(at);
-    const before = cut.flows;
-    cut.solve(room);
-    work.flows += cut.flows - before;
-    const bound = cut.bound(room);
-    if (bound > bestBound) {
-      bestBound = bound;
-      best = at;
-    }
-  }
-  return best;
 }
 
 function siteOf(
@@ -145,27 +86,23 @@ function siteOf(
       if (!readers.some((user) => user >= executed && user < boundary)) available[s] = 0;
     }
   }
-  return { op, executed, available, held, demands: demandsAfter(problem, executed, later) };
+  return { op, executed, available, held, demands: demandsUntil(problem, executed, later) };
 }
 
-/** Storages made by ops below `executed` that later ops of the graph's order, the next decision or the end need. */
-export function demandsAfter(problem: Problem, executed: number, later?: Decision): Set<number> {
-  const { inputStart, inputs, outputStart, isResult } = problem;
-  const made = outputStart[executed] as number;
-  const demands = new Set<number>();
-  const read = (op: number) => {
-    for (let i = inputStart[op] as number; i < (inputStart[op + 1] as number); i++) {
-      const s = inputs[i] as number;
-      if (s < made) demands.add(s);
-    }
-  };
-  const end = later ? later.before : problem.ops;
-  for (let op = executed; op < end; op++) read(op);
-  if (later) {
-    read(later.op);
-    for (let s = 0; s < made; s++) if (later.hold[s]) demands.add(s);
-  } else {
-    for (let s = 0; s < made; s++) if (isResult[s]) demands.add(s);
+/** Demands between an instant and the next decision, whose holdings are demands themselves, or the end. */
+function demandsUntil(
+  problem: Problem,
+  executed: number,
+  later: Decision | undefined,
+): Set<number> {
+  if (!later) return demandsAfter(problem, executed, problem.ops, true);
+  const made = problem.outputStart[executed] as number;
+  const demands = demandsAfter(problem, executed, Math.max(executed, later.before), false);
+  const { inputStart, inputs } = problem;
+  for (let i = inputStart[later.op] as number; i < (inputStart[later.op + 1] as number); i++) {
+    const s = inputs[i] as number;
+    if (s < made) demands.add(s);
   }
+  for (let s = 0; s < made; s++) if (later.hold[s]) demands.add(s);
   return demands;
 }

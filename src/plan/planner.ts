@@ -7,21 +7,32 @@
 import { InfeasibleBudgetError } from '../core/errors.ts';
 import { formatBytes } from '../core/bytes.ts';
 import { narrowPlaces } from './checkpoints.ts';
-import { BaseCuts, type Work, direct } from './direct.ts';
+import { BaseCuts, Bindings } from './base-cuts.ts';
+import { type Work, direct } from './direct.ts';
+import { improve, repair } from './exchange.ts';
 import type { Plan, PlanGraph } from './graph.ts';
 import { polish } from './polish.ts';
 import { type Problem, buildProblem } from './problem.ts';
 import { realize } from './realize.ts';
-import { extraOf, profileOf, scheduleOf, visitSpans } from './sequence.ts';
+import { baseSequence, extraOf, profileOf, scheduleOf, visitSpans } from './sequence.ts';
 
 /** Budgets are rounded down to this many parts of the peak of the plan without a budget. */
 const levels = 200;
-/** Bytes a level lies below its share, so that shares computed in another way reach it. */
+/** Bytes a level lies below its share, so that shares computed in another way reach it; at most a millionth. */
 const levelSlack = 64;
 /** A plan this close to the bound (share of the base time) ends the search for its level. */
 const closeEnough = 0.003;
-/** Every how many narrow places one is held, counted from the end of the forward; 0: none. */
-const strides: readonly number[] = [0, 6, 2, 4, 1, 3];
+/** Every how many narrow places one is held, counted from the end of the forward. */
+const strides: readonly number[] = [6, 2, 4, 1, 3];
+/** Graphs with this many ops are searched whatever the bound says. */
+const smallGraph = 400;
+/** Positions the local search may look at for one level. */
+const searchWork = 2e6;
+
+interface Family {
+  readonly held: Uint8Array;
+  readonly cuts: BaseCuts;
+}
 
 interface Candidate {
   readonly sequence: Int32Array;
@@ -52,7 +63,8 @@ export class Planner {
   readonly #work: Work = { flows: 0, repairs: 0 };
   #tried = 0;
   #kept = 0;
-  readonly #families: { held: Uint8Array; cuts: BaseCuts }[] = [];
+  readonly #families: readonly Family[];
+  readonly #bindings: Bindings;
   readonly #atLevel = new Map<number, Candidate | undefined>();
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
@@ -60,19 +72,29 @@ export class Planner {
   constructor(graph: PlanGraph, { onProgress }: PlannerOptions = {}) {
     this.#onProgress = onProgress;
     this.problem = buildProblem(graph);
-    const places = narrowPlaces(this.problem);
-    for (const stride of strides) {
-      if (stride >= Math.max(1, places.length)) continue;
-      const held = this.problem.isResult.slice();
-      if (stride > 0) {
-        for (let i = places.length - stride; i >= 0; i -= stride) {
-          for (const s of places[i] ?? []) held[s] = 1;
-        }
-      }
-      this.#families.push({ held, cuts: new BaseCuts(this.problem, held) });
-    }
     const { sequence } = realize(this.problem, []);
     this.base = this.#candidate(polish(this.problem, sequence, Number.POSITIVE_INFINITY).sequence);
+    const { live } = profileOf(this.problem, baseSequence(this.problem));
+    const cuts = new BaseCuts(this.problem, this.problem.isResult);
+    this.#bindings = new Bindings(cuts, live, this.#work);
+    this.#families = this.#makeFamilies(cuts);
+  }
+
+  /** Which narrow places are held: at the first instant, and at all others. */
+  #makeFamilies(plain: BaseCuts): Family[] {
+    const { problem } = this;
+    const families: Family[] = [{ held: problem.isResult, cuts: plain }];
+    const places = narrowPlaces(problem);
+    for (const stride of strides) {
+      if (stride >= places.length) continue;
+      const held = problem.isResult.slice();
+      for (let i = places.length - stride; i >= 0; i -= stride) {
+        for (const s of places[i] ?? []) held[s] = 1;
+      }
+      families.push({ held, cuts: new BaseCuts(problem, held) });
+    }
+    // With no room for narrow places at the first instant, hold them when they have been made again.
+    return [...families, ...families.slice(1).map(({ held }) => ({ held, cuts: plain }))];
   }
 
   /** @throws InfeasibleBudgetError naming the op, what is alive at it, and the smallest budget known to do. */
@@ -91,12 +113,12 @@ export class Planner {
     if (this.base.peak <= budget) return this.base;
     const { bytes } = this.#workingSetBound();
     if (budget < bytes) return undefined;
-    const level = Math.floor(((budget + levelSlack) / this.base.peak) * levels);
+    const level = Math.floor(((budget + this.#levelSlack) / this.base.peak) * levels);
     let best: Candidate | undefined;
     for (let i = level; i >= 0; i--) {
       const limit = this.#levelBytes(i);
       if (limit < bytes) break;
-      if (best && this.#bound(limit) >= best.extraNs) break;
+      if (best && this.#bindings.at(limit).bound >= best.extraNs) break;
       this.#onProgress?.('searching less memory too', (level - i) / (level + 1));
       const found = this.#level(i);
       if (found && (!best || found.extraNs < best.extraNs)) best = found;
@@ -106,8 +128,12 @@ export class Planner {
     return candidate.peak <= budget ? candidate : undefined;
   }
 
+  get #levelSlack(): number {
+    return Math.min(levelSlack, Math.floor(this.base.peak / 1e6));
+  }
+
   #levelBytes(level: number): number {
-    return Math.floor((this.base.peak * level) / levels) - levelSlack;
+    return Math.floor((this.base.peak * level) / levels) - this.#levelSlack;
   }
 
   #level(level: number): Candidate | undefined {
@@ -115,36 +141,38 @@ export class Planner {
     return this.#atLevel.get(level);
   }
 
-  /** The fastest plan of all families within `limit`. */
+  /** The fastest plan found within `limit`. */
   #search(limit: number): Candidate | undefined {
+    const { problem } = this;
+    const { op: first, bound } = this.#bindings.at(limit);
+    if (bound === Number.POSITIVE_INFINITY) return undefined;
+    const enough = (extra: number, gap = closeEnough): boolean =>
+      extra - bound <= gap * problem.baseNs;
     let best: Candidate | undefined;
-    for (const { held, cuts } of this.#families) {
-      const found = direct(this.problem, limit, this.#work, cuts, held);
-      if ('stuckAt' in found) {
-        if (this.#bound(limit) === Number.POSITIVE_INFINITY) return undefined;
-        continue;
-      }
-      const { sequence, tried, kept } = polish(this.problem, found.sequence, limit);
-      this.#tried += tried;
-      this.#kept += kept;
+    const offer = (sequence: Int32Array): void => {
       const candidate = this.#candidate(sequence);
       if (!best || candidate.extraNs < best.extraNs) best = candidate;
-      if (best.extraNs - this.#bound(limit) <= closeEnough * this.problem.baseNs) break;
+    };
+    for (const { held, cuts } of this.#families) {
+      const found = direct(problem, limit, { cuts, held, first, work: this.#work });
+      if ('stuckAt' in found) continue;
+      const { sequence, tried, kept } = polish(problem, found, limit);
+      this.#tried += tried;
+      this.#kept += kept;
+      offer(sequence);
+      if (best && enough(best.extraNs)) break;
     }
+    const goal = problem.ops > smallGraph ? closeEnough : 0;
+    if (best && enough(best.extraNs, goal)) return best;
+    const work = { left: searchWork, tried: 0, kept: 0 };
+    const { sequence } = realize(problem, []);
+    const repaired = repair(problem, sequence, limit, work);
+    for (const start of [best?.sequence, repaired && polish(problem, repaired, limit).sequence]) {
+      if (start) offer(improve(problem, start, limit, work, (extra) => enough(extra, goal)));
+    }
+    this.#tried += work.tried;
+    this.#kept += work.kept;
     return best;
-  }
-
-  /** Proven lower bound on the extra time within `budget`, from the cuts made so far. */
-  #bound(budget: number): number {
-    let bound = 0;
-    for (const { cuts, held } of this.#families) {
-      // Families that hold more are no relaxation: only the first, which holds results, bounds.
-      if (held !== this.#families[0]?.held) break;
-      for (const [op, cut] of cuts.entries()) {
-        bound = Math.max(bound, cut.bound(budget - (this.problem.workingSet[op] as number)));
-      }
-    }
-    return bound;
   }
 
   /** No plan has a peak below the largest working set, or below what is resident at the end. */
@@ -190,7 +218,7 @@ export class Planner {
   #finish(best: Candidate, budget: number): Plan {
     const { problem } = this;
     const { ns, hardNs } = extraOf(problem, best.sequence);
-    const lowerBoundNs = Math.min(ns, best === this.base ? ns : this.#bound(budget));
+    const lowerBoundNs = Math.min(ns, best === this.base ? ns : this.#bindings.at(budget).bound);
     return {
       peakBytes: best.peak,
       baseNs: problem.baseNs,

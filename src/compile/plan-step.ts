@@ -144,10 +144,13 @@ function chosen(
   return { ...choice.lowered, choice: { ...choice, ...facts } };
 }
 
+/** A compile should take no longer than a second or two: a tenth of the planner's own patience. */
+const searchWork = 2e5;
+
 type Tools = Pick<SearchOptions, 'costOf' | 'planner'>;
 
 function plannerOf({ planner }: StepOptions): MakePlanner {
-  return planner ?? ((graph) => new Planner(graph));
+  return planner ?? ((graph) => new Planner(graph, { searchWork }));
 }
 
 function costModel(cost: StepOptions['cost'] = 'flops', backend: Backend): CostModel {

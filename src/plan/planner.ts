@@ -26,8 +26,8 @@ const closeEnough = 0.003;
 const strides: readonly number[] = [6, 2, 4, 1, 3];
 /** Graphs with this many ops are searched whatever the bound says. */
 const smallGraph = 400;
-/** Positions the local search may look at for one level. */
-const searchWork = 2e6;
+/** Positions the local search may look at for one level, unless said otherwise. */
+const defaultSearchWork = 2e6;
 
 interface Family {
   readonly held: Uint8Array;
@@ -53,6 +53,11 @@ export interface SmallestFeasible {
 export interface PlannerOptions {
   /** Called with a sentence and a fraction in 0..1 while planning takes long. */
   readonly onProgress?: (what: string, done: number) => void;
+  /**
+   * Positions of schedules that the local search may look at for one budget (default 2e6, some seconds). It begins where
+   * the planner's own families of plans end: less work gives slower plans at tight budgets, sooner.
+   */
+  readonly searchWork?: number;
 }
 
 export class Planner {
@@ -60,6 +65,7 @@ export class Planner {
   /** Peak and sequence without a budget. */
   readonly base: Candidate;
   readonly #onProgress: PlannerOptions['onProgress'];
+  readonly #searchWork: number;
   readonly #work: Work = { flows: 0, repairs: 0 };
   #tried = 0;
   #kept = 0;
@@ -69,8 +75,9 @@ export class Planner {
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
   /** @throws ArgumentError for a graph that is no execution order. */
-  constructor(graph: PlanGraph, { onProgress }: PlannerOptions = {}) {
+  constructor(graph: PlanGraph, { onProgress, searchWork }: PlannerOptions = {}) {
     this.#onProgress = onProgress;
+    this.#searchWork = searchWork ?? defaultSearchWork;
     this.problem = buildProblem(graph);
     const { sequence } = realize(this.problem, []);
     this.base = this.#candidate(polish(this.problem, sequence, Number.POSITIVE_INFINITY).sequence);
@@ -164,7 +171,7 @@ export class Planner {
     }
     const goal = problem.ops > smallGraph ? closeEnough : 0;
     if (best && enough(best.extraNs, goal)) return best;
-    const work = { left: searchWork, tried: 0, kept: 0 };
+    const work = { left: this.#searchWork, tried: 0, kept: 0 };
     const { sequence } = realize(problem, []);
     const repaired = repair(problem, sequence, limit, work);
     for (const start of [best?.sequence, repaired && polish(problem, repaired, limit).sequence]) {

@@ -59,10 +59,31 @@ const variants: readonly Variant[] = [
   { compiled: true, checkpointing: 'full' },
 ];
 
+/** Ways between none and full, for --checkpointing. Sizes in bytes are those of PyTorch's own variants of config L. */
+const between: readonly { readonly variant: Variant; readonly torch: boolean }[] = [
+  { variant: { compiled: false, checkpointing: 'op' }, torch: true },
+  { variant: { compiled: true, checkpointing: 'op' }, torch: true },
+  { variant: { compiled: true, checkpointing: 'budget:50%' }, torch: true },
+  { variant: { compiled: true, checkpointing: 'budget:20%' }, torch: true },
+  { variant: { compiled: true, checkpointing: 'budget:282MiB' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:254MiB' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:224MiB' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:189MiB' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:79MiB' }, torch: false },
+];
+
 /** Every environment's variants, those to be compared with one another side by side. */
-export function entriesOf(list: readonly Environment[]): Entry[] {
-  return variants.flatMap((variant) =>
-    list.map(({ name }) => ({ name: entryName(name, variant), environment: name, variant })),
+export function entriesOf(list: readonly Environment[], checkpointing = false): Entry[] {
+  const all = variants.map((variant) => ({ variant, takesPart: (_: EnvironmentName) => true }));
+  // What is kept does not depend on who multiplies matrices: one Retune stands for both.
+  const more = between.map(({ variant, torch }) => ({
+    variant,
+    takesPart: (name: EnvironmentName) => name === 'retune+blas' || (torch && name === 'torch'),
+  }));
+  return (checkpointing ? [...all, ...more] : all).flatMap(({ variant, takesPart }) =>
+    list.flatMap(({ name }) =>
+      takesPart(name) ? [{ name: entryName(name, variant), environment: name, variant }] : [],
+    ),
   );
 }
 

@@ -19,6 +19,8 @@ export interface Options {
   /** Entries to run, by name; undefined for all. */
   readonly only: RegExp | undefined;
   readonly fusedOptimizer: boolean;
+  /** More ways of checkpointing than none and full. */
+  readonly checkpointing: boolean;
   readonly quick: boolean;
   /** Of the report's files, without extension. */
   readonly name: string;
@@ -34,6 +36,7 @@ export const usage = `npm run bench -- [options]
   --rounds N         turns of each contestant (default 7)
   --threads N        of every contestant (default 2)
   --only REGEX       contestants by name, such as torch/eager or retune.blas/compiled/none
+  --checkpointing    also selective checkpointing and budgets, in the same rounds
   --fused-adamw      PyTorch's AdamW with fused=True instead of its default
   --max-other N      cores that others may use during a turn that counts (default 0.1)
   --retries N        how often a disturbed turn is repeated (default 3)
@@ -54,6 +57,7 @@ export function readOptions(argv: readonly string[]): Options | 'help' {
       threads: { type: 'string' },
       only: { type: 'string' },
       'fused-adamw': { type: 'boolean', default: false },
+      checkpointing: { type: 'boolean', default: false },
       'max-other': { type: 'string' },
       retries: { type: 'string' },
       pause: { type: 'string' },
@@ -74,6 +78,7 @@ export function readOptions(argv: readonly string[]): Options | 'help' {
     retries: number('retries', values.retries, quick ? 0 : 3),
     only: values.only === undefined ? undefined : new RegExp(values.only),
     fusedOptimizer: values['fused-adamw'],
+    checkpointing: values.checkpointing,
     quick,
     name: values.name ?? new Date().toISOString().slice(0, 10),
     shown: shownCommand(argv),

@@ -9,10 +9,17 @@ import type { Materials } from '../materials.ts';
 
 export const recordSeparator = '\x1e';
 
-/** How a training step is run. Checkpointing 'full' makes a region of every layer. */
+/**
+ * What is kept for backward: all; the inputs of layers (`full`); the results of matrix products but for every second, and of
+ * attention (`op`, torchtitan's choice); or what fits into a budget, such as `budget:50%` or `budget:79MiB` of step memory
+ * (PyTorch: the share is its activation_memory_budget, and there are no bytes).
+ */
+export type Checkpointing = 'none' | 'full' | 'op' | `budget:${string}`;
+
+/** How a training step is run. */
 export interface Variant {
   readonly compiled: boolean;
-  readonly checkpointing: 'none' | 'full';
+  readonly checkpointing: Checkpointing;
 }
 
 /** One of the four layouts of C = op(A) op(B), all matrices square. */

@@ -78,8 +78,8 @@ function training(result: TrainingResult): string {
     `${size}; ${work}.`,
     table(head, rows),
     ...failedTurns(result),
-    'Time of checkpointing every layer over none:',
-    table(['environment', 'execution', 'full over none'], overheadRows(result)),
+    'Time and step memory over those without checkpointing, in the same rounds:',
+    table(['environment', 'execution', 'checkpointing', 'time', 'memory'], overheadRows(result)),
     'Losses of the first steps:',
     table(
       [
@@ -130,11 +130,18 @@ function failedTurns({ entries }: TrainingResult): string[] {
 function overheadRows(result: TrainingResult): string[][] {
   return result.entries.flatMap((full) => {
     const { environment, variant } = full.entry;
-    if (variant.checkpointing !== 'full') return [];
+    if (variant.checkpointing === 'none') return [];
     const none = findEntry(result, environment, { ...variant, checkpointing: 'none' });
     const ratio = none && timeRatio(full, none);
-    return [[environment, variant.compiled ? 'compiled' : 'eager', figureText(ratio)]];
+    const execution = variant.compiled ? 'compiled' : 'eager';
+    const share = none && memoryShare(full, none);
+    return [[environment, execution, variant.checkpointing, figureText(ratio), share ?? '']];
   });
+}
+
+function memoryShare(one: EntryResult, none: EntryResult): string | undefined {
+  if (!one.memory || !none.memory) return undefined;
+  return `${((100 * one.memory.peakBytes) / none.memory.peakBytes).toFixed(0)} %`;
 }
 
 function matmul({ matmul: rows }: Results): string {

@@ -5,7 +5,8 @@
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { backward } from '../../src/autograd/backward.ts';
-import { applyActivationCheckpointing } from '../../src/checkpoint/apply.ts';
+import { type ApplyReport, applyActivationCheckpointing } from '../../src/checkpoint/apply.ts';
+import type { CheckpointingSpec } from '../../src/checkpoint/apply-spec.ts';
 import { type CompiledStep, compile } from '../../src/compile/compile.ts';
 import { hostTensor } from '../../src/core/host-tensor.ts';
 import { numElements } from '../../src/core/shape.ts';
@@ -20,7 +21,7 @@ import type { Tensor } from '../../src/tensor/tensor.ts';
 import { scope } from '../../src/tensor/with-scope.ts';
 import { writeTensor } from '../../src/tensor/write.ts';
 import { type BenchConfig, modelConfig } from '../configs.ts';
-import type { AnswerOf, Timing, Variant } from '../driver/protocol.ts';
+import type { AnswerOf, Checkpointing, Timing, Variant } from '../driver/protocol.ts';
 import type { Materials } from '../materials.ts';
 
 export type Step = (tokens: Tensor, targets: Tensor) => Tensor;
@@ -120,10 +121,11 @@ export class TrainingJob {
   }
 
   compiledStep(variant: Variant): CompiledStep<[Tensor, Tensor], Tensor> {
+    // Each time: a plan is good only for a model that is wrapped as it was when it was made.
+    const { compileOptions } = this.#checkpoint(variant);
     const known = this.#compiled.get(variant.checkpointing);
     if (known) return known;
-    this.#checkpoint(variant);
-    const made = compile(this.#body);
+    const made = compile(this.#body, compileOptions);
     this.#compiled.set(variant.checkpointing, made);
     made.prepare(this.tokens, this.targets);
     return made;
@@ -137,9 +139,19 @@ export class TrainingJob {
     return loss.detach();
   };
 
-  #checkpoint({ checkpointing }: Variant): void {
-    applyActivationCheckpointing(this.model, checkpointing, { logger: () => {} });
+  #checkpoint({ checkpointing, compiled }: Variant): ApplyReport {
+    return applyActivationCheckpointing(this.model, specOf(checkpointing), {
+      logger: () => {},
+      compiled,
+    });
   }
+}
+
+function specOf(checkpointing: Checkpointing): CheckpointingSpec {
+  if (checkpointing === 'op') return { mode: 'selective', selective: 'op' };
+  const budget = /^budget:(.+)$/.exec(checkpointing)?.[1];
+  if (budget !== undefined) return { mode: 'budget', budget };
+  return { mode: checkpointing === 'full' ? 'full' : 'none' };
 }
 
 function readBatch(

@@ -4,7 +4,7 @@ import { type BenchConfig, stepFlops, tokensPerStep } from '../configs.ts';
 import { type Entry, type Environment, type EnvironmentName, entriesOf } from '../contestants.ts';
 import type { Forecast } from '../driver/forecast.ts';
 import { LastingServer } from '../driver/lasting-server.ts';
-import type { AnswerOf } from '../driver/protocol.ts';
+import type { AnswerOf, Checkpointing } from '../driver/protocol.ts';
 import { type FailedTurn, runRounds, type Turn, type TurnRecord } from '../driver/rounds.ts';
 import { ContestantError } from '../driver/server.ts';
 import { type Materials, writeMaterials } from '../materials.ts';
@@ -185,15 +185,18 @@ async function stage(
 function guesses(
   config: BenchConfig,
   { quick, pauseMs }: Options,
-  checkpointing: 'none' | 'full',
+  checkpointing: Checkpointing,
 ): { readonly start: number; readonly turn: number; readonly memory: number } {
-  const step = (stepFlops(config) * (checkpointing === 'full' ? 4 / 3 : 1)) / 1e11;
+  const step = (stepFlops(config) * (checkpointing === 'none' ? 1 : 4 / 3)) / 1e11;
   const timed = quick ? 1 : config.stepsPerTurn;
   return { start: comparedSteps * step, turn: (1 + timed) * step + pauseMs / 1000, memory: step };
 }
 
-function chosenEntries(environments: readonly Environment[], { only }: Options): Entry[] {
-  return entriesOf(environments).filter(({ name }) => only?.test(name) ?? true);
+function chosenEntries(
+  environments: readonly Environment[],
+  { only, checkpointing }: Options,
+): Entry[] {
+  return entriesOf(environments, checkpointing).filter(({ name }) => only?.test(name) ?? true);
 }
 
 function inEnvironmentOrder(

@@ -1,6 +1,7 @@
 /** What regions and policies leave to the planner (checkpointing.md P3, S1). */
 
 import type { Graph, Node } from '../ir/graph.ts';
+import { baseOf } from './base-value.ts';
 import type { RematRule } from './remat-graph.ts';
 import { policiesOf } from './rematerialize.ts';
 
@@ -18,16 +19,20 @@ export const withinRegions: RematRules = (graph) => {
   };
 };
 
-/** All values are up for choice but those that are ordered; regions order to recompute. */
+/**
+ * All values are up for choice but those that are ordered. Regions order to recompute what only they read;
+ * what they hand on is a value like those outside.
+ */
 export const underBudget: RematRules = (graph) => {
   const policies = policiesOf(graph);
+  const handedOn = readOutsideRegion(graph);
   return (node) => {
     const policy = policies.get(node);
     if (policy === 'mustRecompute') return 'drop';
     if (policy === 'preferSave') return 'free';
     if (policy !== undefined && policy !== 'preferRecompute') return 'keep';
     if (node.op?.traits.keep) return 'keep';
-    return isInRegion(node) ? 'drop' : 'free';
+    return isInRegion(node) && !handedOn.has(node) ? 'drop' : 'free';
   };
 };
 
@@ -36,6 +41,19 @@ export const withoutRegions: RematRules = (graph) => {
   const ruleOf = underBudget(graph);
   return (node) => (isInRegion(node) && node.meta.policy === undefined ? 'free' : ruleOf(node));
 };
+
+/** Nodes in regions whose values forward reads outside their outermost region. */
+function readOutsideRegion(graph: Graph): Set<Node> {
+  const found = new Set<Node>();
+  for (const reader of graph.nodes) {
+    if (reader.meta.phase !== 'forward') continue;
+    for (const input of reader.inputs) {
+      const { node } = baseOf(input);
+      if (isInRegion(node) && node.meta.regions[0] !== reader.meta.regions[0]) found.add(node);
+    }
+  }
+  return found;
+}
 
 function isInRegion(node: Node): boolean {
   return node.meta.regions.length > 0;

@@ -5,7 +5,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { compile } from '../../../src/compile/compile.ts';
+import { type CompileOptions, compile } from '../../../src/compile/compile.ts';
 import type { Graph, Node, Value } from '../../../src/ir/graph.ts';
 import { avalBytes } from '../../../src/ir/aval.ts';
 import { grad } from '../../../src/autograd/backward.ts';
@@ -36,6 +36,8 @@ export interface Measured {
   readonly backward: OpCounts;
   /** Bytes that forward leaves for backward, without arguments and the loss. */
   readonly savedBytes: number;
+  /** Compiled: bytes of step memory at the peak, as planned and as measured. */
+  readonly peakBytes: number;
 }
 
 export interface OpCounts {
@@ -44,9 +46,14 @@ export interface OpCounts {
   readonly matmuls: number;
 }
 
-export function measure(execution: Execution, program: Program): Measured {
+/** `options` are of compiled steps. Left out, regions are recomputed as they are written. */
+export function measure(
+  execution: Execution,
+  program: Program,
+  options: CompileOptions = { disable: ['planRegions'] },
+): Measured {
   return scope(() =>
-    execution.name === 'eager' ? measureEager(program) : measureCompiled(program),
+    execution.name === 'eager' ? measureEager(program) : measureCompiled(program, options),
   );
 }
 
@@ -122,18 +129,18 @@ function measureEager(program: Program): Measured {
     forward: { count: (op) => forward.count(op), matmuls: forward.flops / matmulUnit },
     backward: { count: (op) => backward.count(op), matmuls: backward.flops / matmulUnit },
     savedBytes,
+    peakBytes: Number.NaN,
   };
 }
 
-function measureCompiled(program: Program): Measured {
+function measureCompiled(program: Program, options: CompileOptions): Measured {
   const inputs = program.inputs();
   const step = compile(
     (...args: Tensor[]) => {
       const loss = program.loss(...args);
       return { loss, gradients: gradientsOf(loss, args) };
     },
-    // The counts are of what a region does when it is not left out for costing nothing.
-    { verify: true, disable: ['planRegions'] },
+    { verify: true, ...options },
   );
   try {
     const { loss, gradients } = step(...inputs);
@@ -159,6 +166,7 @@ function measureCompiled(program: Program): Measured {
       forward: countNodes(graph, (node) => !inBackward(node)),
       backward: countNodes(graph, inBackward),
       savedBytes: savedInGraph(graph, inBackward),
+      peakBytes: peak - draws,
     };
   } finally {
     step.dispose();

@@ -4,10 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import os from 'node:os';
 
 export interface MachineFacts {
+  /** As the operating system names it. */
   readonly cpu: string;
   readonly cores: number;
   readonly memoryGiB: number;
   readonly system: string;
+  /** Release of the kernel. */
+  readonly kernel: string;
   readonly node: string;
   readonly v8: string;
 }
@@ -19,6 +22,7 @@ export function machineFacts(): MachineFacts {
     cores: cores.length,
     memoryGiB: Math.round(os.totalmem() / 2 ** 30),
     system: `${os.type()} ${os.arch()}`,
+    kernel: os.release(),
     node: process.versions.node,
     v8: process.versions.v8,
   };

@@ -3,7 +3,8 @@
  * to round, with a pause before each turn so that threads of the one before have stopped spinning.
  *
  * A turn during which other processes used the processor is disturbed. It is repeated a few times; the
- * disturbed ones are kept for the record and count in no figure.
+ * disturbed ones are kept for the record and count in no figure. A turn that fails is noted; a
+ * contestant that fails in two rounds in a row has no more turns.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,11 +26,15 @@ export interface Turn {
   readonly disturbed: boolean;
 }
 
+export interface FailedTurn {
+  readonly round: number;
+  readonly reason: string;
+}
+
 export interface TurnRecord {
   readonly name: string;
   readonly turns: Turn[];
-  /** Why the contestant gave up. */
-  failure?: string;
+  readonly failed: FailedTurn[];
 }
 
 export interface RoundOptions {
@@ -40,8 +45,10 @@ export interface RoundOptions {
   readonly maxOtherCores: number;
   /** How often a disturbed turn is repeated. */
   readonly retries: number;
-  /** Told after each turn. */
-  readonly onTurn?: (name: string, turn: Turn) => void;
+  /** Told after each try. */
+  readonly onTurn?: (record: TurnRecord, turn: Turn | FailedTurn) => void;
+  /** Told when a contestant is through with a round, after how many seconds; 0 when it has no more turns. */
+  readonly onDone?: (record: TurnRecord, seconds: number) => void;
   /** CPU seconds used on the whole machine so far; for tests. */
   readonly busy?: () => number;
 }
@@ -50,15 +57,26 @@ export async function runRounds(
   contestants: readonly Contestant[],
   options: RoundOptions,
 ): Promise<TurnRecord[]> {
-  const records = contestants.map(({ name }): TurnRecord => ({ name, turns: [] }));
-  const order = contestants.map((contestant, i) => ({ contestant, record: records[i] }));
+  const order = contestants.map((contestant) => {
+    const record: TurnRecord = { name: contestant.name, turns: [], failed: [] };
+    return { contestant, record };
+  });
   for (let round = 0; round < options.rounds; round++) {
     for (const { contestant, record } of round % 2 === 0 ? order : order.toReversed()) {
-      if (!record || record.failure !== undefined) continue;
-      await playTurn(contestant, record, round, options);
+      const began = performance.now();
+      const out = isOut(record, round);
+      if (!out) await playTurn(contestant, record, round, options);
+      options.onDone?.(record, out ? 0 : (performance.now() - began) / 1000);
     }
   }
-  return records;
+  return order.map(({ record }) => record);
+}
+
+/** Whether a contestant has failed so often that it has no turn in `round`. */
+function isOut({ failed }: TurnRecord, round: number): boolean {
+  const [before, last] = failed.slice(-2);
+  if (!before || !last) return false;
+  return last.round === before.round + 1 && last.round < round;
 }
 
 /** Median milliseconds of a step in each round; undefined where no turn was undisturbed. */
@@ -93,7 +111,9 @@ async function playTurn(
       timing = await contestant.turn();
     } catch (error) {
       if (!(error instanceof ContestantError)) throw error;
-      record.failure = error.message;
+      const turn = { round, reason: error.message };
+      record.failed.push(turn);
+      options.onTurn?.(record, turn);
       return;
     }
     const seconds = (performance.now() - began) / 1000;
@@ -102,7 +122,7 @@ async function playTurn(
     const disturbed = otherCores > options.maxOtherCores;
     const turn = { round, ms: timing.ms, otherCores, disturbed };
     record.turns.push(turn);
-    options.onTurn?.(contestant.name, turn);
+    options.onTurn?.(record, turn);
     if (!disturbed) return;
   }
 }

@@ -24,7 +24,8 @@ export interface ServerCommand {
 /** A contestant could not do what it was asked. */
 export class ContestantError extends Error {}
 
-const answerMinutes = 30;
+/** Minutes after which a request has failed. Compiling a deep model can take PyTorch many. */
+const patience = { start: 30, others: 10 };
 /** Of what the server wrote to standard error, for the message when it dies. */
 const keptLines = 12;
 
@@ -62,14 +63,20 @@ export class Server implements AsyncDisposable {
     });
   }
 
+  /** Why it answers no more. */
+  get down(): string | undefined {
+    return this.#down;
+  }
+
   /** Throws ContestantError when the server cannot, or is gone. */
   async ask<C extends Command>(command: C, request: RequestOf<C>): Promise<AnswerOf<C>> {
     if (this.#down !== undefined) throw new ContestantError(this.#down);
+    const minutes = command === 'start' ? patience.start : patience.others;
     const line = await new Promise<string>((resolve, reject) => {
       const late = setTimeout(() => {
-        this.#fail(`no answer to '${command}' in ${answerMinutes} minutes`);
+        this.#fail(`no answer to '${command}' in ${minutes} minutes`);
         this.#child.kill('SIGKILL');
-      }, answerMinutes * 60_000);
+      }, minutes * 60_000);
       const settled =
         <T>(settle: (value: T) => void) =>
         (value: T): void => {
@@ -80,7 +87,7 @@ export class Server implements AsyncDisposable {
       this.#open = { resolve: settled(resolve), reject: settled(reject) };
       this.#child.stdin.write(`${JSON.stringify({ command, ...request })}\n`);
     });
-    const reply = JSON.parse(line) as Reply<C>;
+    const reply = parseReply<C>(line);
     if (!reply.ok) throw new ContestantError(withoutFolders(reply.error));
     const { ok: _, ...answer } = reply;
     return answer as unknown as AnswerOf<C>;
@@ -98,6 +105,14 @@ export class Server implements AsyncDisposable {
     const last = this.#said.filter((line) => line.trim() !== '').at(-1);
     this.#down ??= withoutFolders(last === undefined ? reason : `${reason}: ${last.trim()}`);
     this.#open?.reject(new ContestantError(this.#down));
+  }
+}
+
+function parseReply<C extends Command>(line: string): Reply<C> {
+  try {
+    return JSON.parse(line) as Reply<C>;
+  } catch {
+    throw new ContestantError(`it answered what is not JSON: ${line.slice(0, 100)}`);
   }
 }
 

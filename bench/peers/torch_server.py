@@ -8,6 +8,7 @@ The model is written as a PyTorch user would: F.linear, F.rms_norm, fused attent
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -45,7 +46,7 @@ class Training:
         self.targets = tokens[:, 1:].to(torch.int64).contiguous()
         self.cos, self.sin = rope_tables(seq, config["headDim"], config["ropeTheta"])
         self.losses = {}
-        self.optimizer = None
+        self.reset()
 
     def reset(self):
         """Back to the stored weights, with an optimizer that has seen no step."""
@@ -153,6 +154,15 @@ def rope_tables(seq, head_dim, theta):
     return angles.cos().float(), angles.sin().float()
 
 
+def blas_name():
+    """The BLAS that this build of torch was linked with, as its own description names it."""
+    found = re.search(r"Math Kernel Library Version (\S+)", torch.__config__.show())
+    if found:
+        return f"MKL {found.group(1)}"
+    found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return found.group(1) if found else "BLAS of this build"
+
+
 class Server:
     def __init__(self, out):
         self.out = out
@@ -176,12 +186,11 @@ class Server:
 
     def facts(self, request):
         torch.set_num_threads(request["threads"])
-        mkl = torch.backends.mkl.is_available()
         return {
             "name": "PyTorch",
             "version": torch.__version__,
             "python": ".".join(map(str, sys.version_info[:3])),
-            "matmul": "MKL" if mkl else "BLAS of this build",
+            "matmul": blas_name(),
             "vectors": torch.backends.cpu.get_cpu_capability(),
             "threads": str(torch.get_num_threads()),
         }

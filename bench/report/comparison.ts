@@ -55,7 +55,7 @@ function rounds(
   { entry, turns = [] }: EntryResult,
   pick: typeof cleanRounds,
 ): (number | undefined)[] {
-  return pick({ name: entry.name, turns });
+  return pick({ name: entry.name, turns, failed: [] });
 }
 
 function figure(clean: readonly number[], all: readonly number[]): Figure | undefined {

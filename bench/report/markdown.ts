@@ -27,18 +27,16 @@ export function renderReport(results: Results): string {
 
 function about(results: Results): string {
   const { machine, threads, rounds, maxOtherCores } = results;
-  const software = new Map<string, string>();
-  for (const { facts } of results.training) {
-    for (const found of Object.values(facts)) {
-      const { name = '', version = results.retune, ...rest } = found;
-      const text = Object.entries(rest).map(([key, value]) => `${key}: ${value}`);
-      software.set(`${name} ${version}, ${text.join('; ')}`, name);
-    }
-  }
+  const software = Object.values(results.software).map((found) => {
+    const { name = '', version = results.retune, ...rest } = found;
+    const text = Object.entries(rest).map(([key, value]) => `${key}: ${value}`);
+    return `* ${name} ${version}, ${text.join('; ')}`;
+  });
   const lines = [
-    `* Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}`,
+    `* Machine: ${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}, kernel ${machine.kernel}`,
     `* Node ${machine.node} (V8 ${machine.v8})`,
-    ...[...software.keys()].map((line) => `* ${line}`),
+    ...software,
+    ...results.absent.map(({ environment, reason }) => `* Not there: ${environment} (${reason})`),
     `* ${threads} threads each, ${rounds} rounds, ${results.minutes.toFixed(0)} minutes`,
     `* Command: \`${results.command}\``,
     '',
@@ -79,6 +77,7 @@ function training(result: TrainingResult): string {
     `## Training step ${config.name}: ${config.about}`,
     `${size}; ${work}.`,
     table(head, rows),
+    ...failedTurns(result),
     'Time of checkpointing every layer over none:',
     table(['environment', 'execution', 'full over none'], overheadRows(result)),
     'Losses of the first steps:',
@@ -99,6 +98,7 @@ function entryRow(
   result: TrainingResult,
   reference: EntryResult | undefined,
 ): string[] {
+  const failed = one.failedTurns?.length ?? 0;
   if (one.failure !== undefined) return [one.entry.name, `failed: ${one.failure}`];
   const time = stepTime(one);
   const ratio = reference && reference !== one ? timeRatio(reference, one) : undefined;
@@ -112,12 +112,19 @@ function entryRow(
     time ? (result.tokensPerStep / (time.median / 1000)).toFixed(0) : '',
     figureText(ratio),
     figureText(twinRatio),
-    `${one.turns?.length ?? 0} (${discardedTurns(one)})`,
+    `${one.turns?.length ?? 0} (${discardedTurns(one)})${failed > 0 ? ` and ${failed} failed` : ''}`,
     mebibytes(peakBytes),
     plannedBytes === undefined ? '' : mebibytes(plannedBytes),
     one.firstStepSeconds?.toFixed(2) ?? '',
     difference?.toExponential(1) ?? '',
   ];
+}
+
+function failedTurns({ entries }: TrainingResult): string[] {
+  const lines = entries.flatMap(({ entry, failedTurns: failed = [] }) =>
+    failed.map(({ round, reason }) => `* ${entry.name}, round ${round + 1}: ${reason}`),
+  );
+  return lines.length === 0 ? [] : [`Failed turns:\n\n${lines.join('\n')}`];
 }
 
 function overheadRows(result: TrainingResult): string[][] {
@@ -136,7 +143,7 @@ function matmul({ matmul: rows }: Results): string {
     environment,
     String(threads),
     layout,
-    failure ? `failed: ${failure}` : figureText(rate && { ...rate, disturbed }),
+    rate || !failure ? figureText(rate && { ...rate, disturbed }) : `failed: ${failure}`,
     String(discarded),
   ]);
   const head = ['', 'threads', 'product', 'GFLOP/s', 'discarded turns'];

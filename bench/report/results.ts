@@ -1,5 +1,6 @@
 /** Everything a run found; what the JSON report holds. */
 
+import type { EnvironmentName } from '../contestants.ts';
 import type { MachineFacts } from '../driver/machine.ts';
 import type { AnswerOf } from '../driver/protocol.ts';
 import type { MatmulRow } from '../sections/matmul.ts';
@@ -10,6 +11,10 @@ export interface Results {
   readonly name: string;
   readonly command: string;
   readonly machine: MachineFacts;
+  /** What each contestant says of itself. */
+  readonly software: Partial<{ [E in EnvironmentName]: Readonly<Record<string, string>> }>;
+  /** Contestants that could not take part at all. */
+  readonly absent: { readonly environment: EnvironmentName; readonly reason: string }[];
   readonly retune: string;
   readonly threads: number;
   readonly rounds: number;

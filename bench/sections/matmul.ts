@@ -1,6 +1,7 @@
 /** Square products of 1,024 on one thread and on all, with either operand transposed. */
 
 import type { Environment } from '../contestants.ts';
+import type { Forecast } from '../driver/forecast.ts';
 import type { Product } from '../driver/protocol.ts';
 import { allRounds, cleanRounds, runRounds, type TurnRecord } from '../driver/rounds.ts';
 import { Server } from '../driver/server.ts';
@@ -27,13 +28,26 @@ export interface MatmulRow {
   readonly failure: string | undefined;
 }
 
+const warmSteps = 2;
+
+/** Tells the forecast of the section's work. */
+export function planMatmul(
+  list: readonly Environment[],
+  options: Options,
+  forecast: Forecast,
+): void {
+  const turns = list.length * threadCounts(options).length * layouts.length * options.rounds;
+  forecast.plan('products', turns * guess(options));
+}
+
 export async function runMatmul(
   list: readonly Environment[],
   options: Options,
+  forecast: Forecast,
   log: (line: string) => void,
 ): Promise<MatmulRow[]> {
   await using stack = new AsyncDisposableStack();
-  const counts = [...new Set([1, options.threads])];
+  const counts = threadCounts(options);
   const cases = list.flatMap((environment) =>
     counts.flatMap((threads) => {
       const server = stack.use(new Server(environment.command(threads)));
@@ -48,12 +62,18 @@ export async function runMatmul(
         return server.ask('matmul', {
           ...product,
           threads,
-          warm: 2,
-          steps: options.quick ? 2 : 12,
+          warm: warmSteps,
+          steps: timedSteps(options),
         });
       },
     })),
-    options,
+    {
+      ...options,
+      onDone: (_, seconds) => {
+        if (seconds > 0) forecast.finish('products', guess(options), seconds);
+        else forecast.drop('products', guess(options));
+      },
+    },
   );
   const rows = cases.map(({ environment, threads, layout }, i) =>
     summarize(environment.name, threads, layout.name, records[i]),
@@ -63,6 +83,20 @@ export async function runMatmul(
     log(`  ${environment} ${layout} on ${threads}: ${text}`);
   }
   return rows;
+}
+
+function threadCounts({ threads }: Options): number[] {
+  return [...new Set([1, threads])];
+}
+
+function timedSteps({ quick }: Options): number {
+  return quick ? 2 : 12;
+}
+
+/** Seconds of a turn at a hundred GFLOP/s. */
+function guess(options: Options): number {
+  const products = warmSteps + timedSteps(options);
+  return (products * 2 * size ** 3) / 1e11 + options.pauseMs / 1000;
 }
 
 function summarize(
@@ -81,6 +115,6 @@ function summarize(
     rate: spread(times.map((ms) => (2e-6 * size ** 3) / ms)),
     disturbed: clean.length === 0,
     discarded: record?.turns.filter((turn) => turn.disturbed).length ?? 0,
-    failure: record?.failure,
+    failure: record?.failed.at(-1)?.reason,
   };
 }

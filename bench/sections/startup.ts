@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Forecast } from '../driver/forecast.ts';
 import { type Spread, spread } from '../driver/statistics.ts';
 
 export interface StartupResult {
@@ -15,7 +16,22 @@ export interface StartupResult {
 
 const root = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 
-export function runStartup(runs: number): StartupResult[] {
+/** Seconds that a Node process takes, at a guess. */
+const guess = 0.2;
+
+/** Tells the forecast of the section's work: four things, each once more than is timed. */
+export function planStartup(runs: number, forecast: Forecast): void {
+  forecast.plan('start-up', 4 * (runs + 1) * guess);
+}
+
+export function runStartup(runs: number, forecast: Forecast): StartupResult[] {
+  const began = performance.now();
+  const results = measureAll(runs);
+  forecast.finish('start-up', 4 * (runs + 1) * guess, (performance.now() - began) / 1000);
+  return results;
+}
+
+function measureAll(runs: number): StartupResult[] {
   return [
     measure('retune --help', runs, () => {
       const began = performance.now();

@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { durationText, Forecast } from '../../bench/driver/forecast.ts';
+import { LastingServer } from '../../bench/driver/lasting-server.ts';
 import { busyFromProcStat } from '../../bench/driver/machine.ts';
 import type { Timing } from '../../bench/driver/protocol.ts';
 import { allRounds, cleanRounds, runRounds } from '../../bench/driver/rounds.ts';
@@ -63,12 +65,42 @@ test('without an undisturbed turn a round stays empty', async () => {
   assert.deepEqual(allRounds(record), [11]);
 });
 
-test('a contestant that fails drops out; the others go on', async () => {
+test('a turn that fails is noted and the next round tries again; twice in a row is out', async () => {
   const log: string[] = [];
-  const failing = { name: 'b', turn: () => Promise.reject(new ContestantError('no memory')) };
-  const records = await runRounds([turns(log, 'a', 1), failing], { ...quiet, rounds: 2 });
-  assert.equal(records[1]?.failure, 'no memory');
-  assert.deepEqual(log, ['a', 'a']);
+  const failing = (name: string, rounds: readonly number[]) => {
+    let round = 0;
+    return {
+      name,
+      turn: () => {
+        log.push(name);
+        return rounds.includes(round++)
+          ? Promise.reject(new ContestantError('no memory'))
+          : Promise.resolve({ ms: [5], cpuSeconds: 0 });
+      },
+    };
+  };
+  const done: string[] = [];
+  const contestants = [turns([], 'a', 1), failing('b', [0, 2]), failing('c', [1, 2])];
+  const records = await runRounds(contestants, {
+    ...quiet,
+    rounds: 5,
+    onDone: ({ name }, seconds) => done.push(seconds > 0 ? name : `no ${name}`),
+  });
+  const [a, b, c] = records;
+  assert.ok(a && b && c);
+  assert.equal(a.turns.length, 5);
+  assert.deepEqual([...cleanRounds(b)], [undefined, 5, undefined, 5, 5]);
+  assert.deepEqual(
+    b.failed.map(({ round, reason }) => [round, reason]),
+    [
+      [0, 'no memory'],
+      [2, 'no memory'],
+    ],
+  );
+  assert.deepEqual(cleanRounds(c), [5]);
+  assert.equal(log.filter((name) => name === 'c').length, 3);
+  assert.equal(done.length, 15);
+  assert.equal(done.filter((name) => name === 'no c').length, 2);
 });
 
 test('medians, spreads and ratios round by round', () => {
@@ -108,4 +140,54 @@ test('a server answers after a record separator; other output is ignored', async
     process.stdin.on('end', () => process.exit());`;
   await using server = new Server({ program: process.execPath, args: ['-e', script], env: {} });
   assert.deepEqual(await server.ask('facts', { threads: 1 }), { name: 'x' });
+});
+
+test('a process that dies fails its request only; the next one goes to a prepared new process', async () => {
+  // Answers how many requests it has had; the third is its end.
+  const script = `
+    let count = 0;
+    require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
+      if (line.includes('quit') || ++count === 3) process.exit(1);
+      console.log('\\x1e' + JSON.stringify({ ok: true, count: String(count) }));
+    });`;
+  const command = { program: process.execPath, args: ['-e', script], env: {} };
+  let prepared = 0;
+  await using server = new LastingServer(command, async (fresh) => {
+    prepared++;
+    await fresh.ask('facts', { threads: 1 });
+  });
+  const ask = () => server.ask('facts', { threads: 1 });
+  assert.deepEqual(await ask(), { count: '2' });
+  await assert.rejects(ask(), /exit code 1/);
+  assert.deepEqual(await ask(), { count: '2' });
+  assert.equal(prepared, 2);
+});
+
+test('a process that never comes up is not started for ever', async () => {
+  const command = { program: process.execPath, args: ['-e', 'process.exit(2)'], env: {} };
+  let starts = 0;
+  await using server = new LastingServer(command, async (fresh) => {
+    starts++;
+    await fresh.ask('facts', { threads: 1 });
+  });
+  for (let i = 0; i < 8; i++) {
+    await assert.rejects(server.ask('facts', { threads: 1 }), ContestantError);
+  }
+  assert.equal(starts, 4);
+});
+
+test('what was measured corrects the guesses of the work that is left', () => {
+  const forecast = new Forecast();
+  forecast.plan('a', 10);
+  forecast.plan('b', 10);
+  assert.equal(forecast.secondsLeft, undefined);
+  forecast.finish('a', 5, 20);
+  // Both are four times as slow as guessed: 5 of a and 10 of b are left.
+  assert.equal(forecast.secondsLeft, 60);
+  forecast.finish('b', 5, 5);
+  assert.equal(forecast.secondsLeft, 25);
+  forecast.drop('b', 5);
+  forecast.finish('a', 5, 20);
+  assert.equal(forecast.secondsLeft, 0);
+  assert.deepEqual([30.2, 90, 4000].map(durationText), ['31 s', '2 min', '1 h 7 min']);
 });

@@ -108,7 +108,6 @@ test('targets are judged only by what was measured undisturbed', () => {
     tokensPerStep: 512,
     flopsPerStep: 1,
     parameters: 1,
-    facts: {},
     entries: entriesOf(environments('python')).map((entry) => ({
       entry,
       losses: [7.65343, 7.25938, 6.87745, 6.58212],
@@ -125,7 +124,9 @@ test('targets are judged only by what was measured undisturbed', () => {
   const results = (disturbed: boolean): Results => ({
     name: 'test',
     command: 'npm run bench',
-    machine: { cpu: 'x', cores: 2, memoryGiB: 1, system: 'y', node: '24', v8: '13' },
+    machine: { cpu: 'x', cores: 2, memoryGiB: 1, system: 'y', kernel: '6', node: '24', v8: '13' },
+    software: { torch: { name: 'PyTorch', version: '2' } },
+    absent: [{ environment: 'retune+wasm', reason: 'no threads' }],
     retune: '0',
     threads: 2,
     rounds: 1,
@@ -146,6 +147,8 @@ test('targets are judged only by what was measured undisturbed', () => {
   const page = renderReport(results(false));
   assert.match(page, /\| retune\+blas\/compiled\/none \| 100 \| 5120 \| 1\.30 \| 1\.30 \|/);
   assert.ok(!page.includes('\u2020'));
+  assert.match(page, /\* Machine: x, 2 cores, 1 GiB, y, kernel 6\n\* Node 24/);
+  assert.match(page, /\* PyTorch 2[\s\S]*\* Not there: retune\+wasm \(no threads\)/);
   assert.ok(renderReport(results(true)).includes('\u2020'));
 });
 

@@ -10,13 +10,13 @@ import { fileURLToPath } from 'node:url';
 import { type Environment, environments } from './contestants.ts';
 import { durationText, Forecast } from './driver/forecast.ts';
 import { machineFacts } from './driver/machine.ts';
-import { ContestantError, Server } from './driver/server.ts';
+import { ContestantError, Server, withoutFolders } from './driver/server.ts';
 import { type Options, readOptions, usage } from './options.ts';
 import { renderReport } from './report/markdown.ts';
 import type { Results } from './report/results.ts';
 import { planMatmul, runMatmul } from './sections/matmul.ts';
 import { planStartup, runStartup } from './sections/startup.ts';
-import { newTraining, planTraining, runTraining, type TrainingRun } from './sections/training.ts';
+import { emptyTraining, planTraining, runTraining, type TrainingRun } from './sections/training.ts';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
@@ -80,7 +80,7 @@ async function runBench(chosen: Options): Promise<void> {
     save();
   }
   for (const config of configs) {
-    const result = newTraining(config, run);
+    const result = emptyTraining(config, run);
     results.training.push(result);
     await runTraining(result, run);
     save();
@@ -98,7 +98,10 @@ async function present(
   for (const environment of list) {
     try {
       await using server = new Server(environment.command(threads));
-      software[environment.name] = await server.ask('facts', { threads });
+      const facts = Object.entries(await server.ask('facts', { threads }));
+      software[environment.name] = Object.fromEntries(
+        facts.map(([key, value]) => [key, withoutFolders(value)]),
+      );
       found.push(environment);
     } catch (error) {
       if (!(error instanceof ContestantError)) throw error;

@@ -76,8 +76,17 @@ export function readOptions(argv: readonly string[]): Options | 'help' {
     fusedOptimizer: values['fused-adamw'],
     quick,
     name: values.name ?? new Date().toISOString().slice(0, 10),
-    shown: withoutFolders(`npm run bench -- ${argv.join(' ')}`).trim(),
+    shown: shownCommand(argv),
   };
+}
+
+/** The interpreter without its folder; everything else as it was asked for. */
+function shownCommand(argv: readonly string[]): string {
+  const words = argv.map((word, i) => {
+    if (argv[i - 1] === '--python' || word.startsWith('--python=')) return withoutFolders(word);
+    return /[\s|*$()<>&;]/.test(word) ? `'${word}'` : word;
+  });
+  return ['npm run bench --', ...words].join(' ');
 }
 
 function readSections(text: string | undefined): readonly SectionName[] {

@@ -156,7 +156,7 @@ def rope_tables(seq, head_dim, theta):
 
 def blas_name():
     """The BLAS that this build of torch was linked with, as its own description names it."""
-    found = re.search(r"Math Kernel Library Version (\S+)", torch.__config__.show())
+    found = re.search(r"Math Kernel Library Version ([\d.]+)", torch.__config__.show())
     if found:
         return f"MKL {found.group(1)}"
     found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())

@@ -66,7 +66,7 @@ export function planTraining(
 }
 
 /** An empty result, to be filled by `runTraining`. */
-export function newTraining(config: BenchConfig, run: TrainingRun): TrainingResult {
+export function emptyTraining(config: BenchConfig, run: TrainingRun): TrainingResult {
   return {
     config,
     tokensPerStep: tokensPerStep(config),

@@ -161,6 +161,9 @@ test('options are checked', () => {
     ['S', 'L'],
   );
   assert.equal(options.rounds, 3);
+  const shown = read('--python /some/where/python --only /eager/none|torch');
+  assert.ok(shown !== 'help');
+  assert.equal(shown.shown, "npm run bench -- --python python --only '/eager/none|torch'");
   assert.equal(read('--help'), 'help');
   for (const wrong of ['--configs XL', '--rounds 0', '--sections none', '--nothing']) {
     assert.throws(() => read(wrong), /bench|--nothing/);

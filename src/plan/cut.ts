@@ -36,13 +36,24 @@ export interface CutSolution {
   readonly feasible: boolean;
 }
 
-interface Solved {
-  readonly solution: CutSolution;
-  readonly state: { residual: Float64Array; value: number };
+interface Solved extends CutSolution {
+  /** Of the minimum cut. */
+  readonly value: number;
+}
+
+interface State {
+  price: number;
+  value: number;
+  readonly residual: Float64Array;
 }
 
 /** Prices differ by this much between values needed soon and late, so equal layers change one by one. */
-const tieSpread = 1 / 64;
+const tieSpread = 1 / 256;
+/** Halvings of the range of prices, and the share of all costs below which a price says nothing. */
+const halvings = 24;
+const leastShare = 2 ** -20;
+/** Flows that are kept to start from. */
+const mostStates = 8;
 
 export class Cut {
   readonly #problem: Problem;
@@ -57,8 +68,15 @@ export class Cut {
   readonly #free = new Set<number>();
   readonly #scale: number;
   readonly #total: number;
-  readonly #solved: Solved[] = [];
+  readonly #solved = new Map<number, Solved>();
+  /** Flows to start from. */
+  readonly #states: State[] = [];
+  readonly #lowPrice: number;
+  readonly #highPrice: number;
+  /** The price of the flow as it is; -1 before the first. */
   #now = -1;
+  /** The price of the solution last returned. */
+  #asked = 0;
   flows = 0;
   /** Bytes of the storages that are held whatever the price; `room` below includes them. */
   heldBytes = 0;
@@ -122,6 +140,15 @@ export class Cut {
         if (vertex !== undefined) flow.addEdge(vertex, first + i, unlimited);
       }
     });
+    let least = Number.POSITIVE_INFINITY;
+    let all = 0;
+    for (const s of this.#stores) {
+      const size = problem.bytes[s] as number;
+      all += size;
+      if (size > 0) least = Math.min(least, size);
+    }
+    this.#lowPrice = all > 0 ? Math.log2((this.#total * leastShare) / all) : 0;
+    this.#highPrice = all > 0 ? Math.log2((2 * this.#total) / least) : 0;
     this.#capacity = new Float64Array(this.#stores.length);
     this.#stores.forEach((s, i) => {
       const op = first + (this.#opVertex.get(producer[s] as number) as number);
@@ -140,33 +167,36 @@ export class Cut {
   solve(allRoom: number): { solution: CutSolution; bound: number } {
     const room = allRoom - this.heldBytes;
     let bound = 0;
-    const at = (price: number): CutSolution => {
+    const at = (price: number): Solved => {
       const solved = this.#at(price);
-      const { feasible } = solved.solution;
       if (Number.isFinite(price)) {
-        const value = (solved.state.value - price * allRoom) / this.#scale;
-        bound = feasible ? Math.max(bound, value) : Number.POSITIVE_INFINITY;
+        const value = (solved.value - price * allRoom) / this.#scale;
+        bound = solved.feasible ? Math.max(bound, value) : Number.POSITIVE_INFINITY;
       }
-      return solved.solution;
+      return solved;
+    };
+    const answer = (solution: Solved) => {
+      this.#asked = solution.price;
+      return { solution, bound };
     };
     const free = at(0);
-    if (free.bytes <= room) return { solution: free, bound };
+    if (free.bytes <= room) return answer(free);
     const most = at(Number.POSITIVE_INFINITY);
     if (most.bytes > allRoom) bound = Number.POSITIVE_INFINITY;
-    if (most.bytes > room || !most.feasible) return { solution: most, bound };
-    // Prices are scaled cost per byte; beyond `high` holding anything costs more than running everything.
-    let low = -60;
-    let high = Math.log2(this.#total) + 1;
-    for (let i = 0; i < 26; i++) {
+    if (most.bytes > room || !most.feasible) return answer(most);
+    let low = this.#lowPrice;
+    let high = this.#highPrice;
+    for (let i = 0; i < halvings; i++) {
       const middle = (low + high) / 2;
       if (at(2 ** middle).bytes <= room) high = middle;
       else low = middle;
     }
-    return { solution: at(2 ** high), bound };
+    return answer(at(2 ** high));
   }
 
   /** Storages to hold, of the solution last returned. */
   held(): Uint8Array {
+    this.#moveTo(this.#asked);
     const hold = new Uint8Array(this.#problem.storages);
     for (const s of this.#free) hold[s] = 1;
     this.#stores.forEach((s, i) => {
@@ -178,38 +208,44 @@ export class Cut {
   }
 
   #at(price: number): Solved {
-    let start: Solved | undefined;
-    let index = -1;
-    for (const [i, entry] of this.#solved.entries()) {
-      if (
-        entry.solution.price <= price &&
-        !(start && start.solution.price >= entry.solution.price)
-      ) {
-        start = entry;
-        index = i;
-      }
-    }
-    if (start?.solution.price === price) {
-      if (this.#now !== index) this.#reload(index);
-      return start;
-    }
-    if (index >= 0 && this.#now !== index) this.#reload(index);
-    this.#price(price);
-    this.#flow.solve();
+    const known = this.#solved.get(price);
+    if (known) return known;
+    this.#moveTo(price);
     this.flows++;
-    const solution = this.#read(price);
-    const solved = { solution, state: this.#flow.save() };
-    this.#solved.push(solved);
-    this.#now = this.#solved.length - 1;
+    const solved = { ...this.#read(price), value: this.#flow.value };
+    this.#solved.set(price, solved);
     return solved;
   }
 
-  #reload(index: number): void {
-    const entry = this.#solved[index] as Solved;
-    this.#flow.restore(entry.state);
-    this.#price(entry.solution.price, true);
+  /** Brings the flow to `price`: on from where it is, or from the nearest lower price that is kept. */
+  #moveTo(price: number): void {
+    if (this.#now === price) return;
+    if (this.#now < price) this.#keep();
+    else {
+      const lower = this.#states.filter((state) => state.price <= price);
+      const start = lower.reduce((a, b) => (b.price > a.price ? b : a));
+      this.#flow.restore(start);
+      this.#now = start.price;
+      this.#price(start.price, true);
+    }
+    this.#price(price);
     this.#flow.solve();
-    this.#now = index;
+    this.#now = price;
+  }
+
+  /** Keeps the flow as it is: the first ones for good, then one place is used again and again. */
+  #keep(): void {
+    const price = this.#now;
+    if (price < 0 || this.#states.some((state) => state.price === price)) return;
+    const { value } = this.#flow;
+    if (this.#states.length < mostStates) {
+      this.#states.push({ price, value, residual: this.#flow.residual() });
+      return;
+    }
+    const last = this.#states[mostStates - 1] as State;
+    last.price = price;
+    last.value = value;
+    this.#flow.residual(last.residual);
   }
 
   /** Brings the capacities to `price`; `only` when the residuals have them already. */

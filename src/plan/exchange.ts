@@ -15,18 +15,29 @@ export interface SearchWork {
   kept: number;
 }
 
+/** What may run instead of a run that is taken out, in units of its cost, before it is polished. */
+const exchangeLimit = 8;
+
+/** Pairs of further runs are tried when there are no more than this many. */
+const mostPairs = 40;
+
 /** Gaps that must stay, as `storage * ops + reader`. */
 type Blocked = ReadonlySet<number>;
 
-/** A sequence within `budget` that frees more than `sequence` does; undefined when there is no way on. */
+/**
+ * A sequence within `budget` that frees more than `sequence` does; undefined when there is no way on, or none
+ * within `mostCost` of further runs.
+ */
 export function repair(
   problem: Problem,
   sequence: Int32Array,
   budget: number,
   work: SearchWork,
   blocked: Blocked = new Set(),
+  mostCost = Number.POSITIVE_INFINITY,
 ): Int32Array | undefined {
   let now = sequence;
+  let cost = 0;
   const seen = new Map<number, number>();
   for (let round = 0; round < 400 && work.left > 0; round++) {
     const time = new Timeline(problem, now);
@@ -36,6 +47,8 @@ export function repair(
     if (!gap) return undefined;
     const key = gap.s * problem.ops + (now[gap.to] ?? problem.ops - 1);
     seen.set(key, (seen.get(key) ?? 0) + 1);
+    for (const op of gap.runs) cost += problem.cost[op] as number;
+    if (cost > mostCost) return undefined;
     now = time.with(gap.runs, gap.to);
   }
   return undefined;
@@ -100,46 +113,102 @@ export function improve(
 ): Int32Array {
   let best = sequence;
   let bestCost = extraCost(problem, best);
-  for (let changed = true; changed && work.left > 0; ) {
-    changed = false;
+  const goOn = (): boolean => work.left > 0 && !enough(bestCost);
+  const accept = (trial: Int32Array | undefined): boolean => {
+    work.tried++;
+    if (!trial) return false;
+    const cost = extraCost(problem, trial);
+    if (cost >= bestCost) return false;
+    best = trial;
+    bestCost = cost;
+    work.kept++;
+    return true;
+  };
+  const takeOneOut = (): boolean => {
     for (const at of furtherRuns(problem, best)) {
-      if (work.left <= 0 || enough(bestCost)) return best;
-      work.tried++;
-      const trial = without(problem, best, at, budget, work);
-      if (!trial) continue;
-      const cost = extraCost(problem, trial);
-      if (cost < bestCost) {
-        best = trial;
-        bestCost = cost;
-        work.kept++;
-        changed = true;
-        break;
+      if (!goOn()) return false;
+      if (accept(without(problem, best, [at], budget, work))) return true;
+    }
+    return false;
+  };
+  const takeTwoOut = (): boolean => {
+    const runs = furtherRuns(problem, best);
+    if (runs.length > mostPairs) return false;
+    for (const [i, a] of runs.entries()) {
+      for (const b of runs.slice(i + 1)) {
+        if (!goOn()) return false;
+        if (accept(without(problem, best, [a, b], budget, work))) return true;
       }
     }
-  }
+    return false;
+  };
+  const putOneIn = (): boolean => {
+    const time = new Timeline(problem, best);
+    for (const gap of cheapGaps(time, work)) {
+      if (!goOn()) return false;
+      const added = (at: number): boolean => at >= gap.to && at < gap.to + gap.runs.length;
+      const longer = time.with(gap.runs, gap.to);
+      if (new Timeline(problem, longer).peak > budget) continue;
+      const { sequence: first } = polish(problem, longer, budget, added);
+      work.left -= 4 * longer.length;
+      if (accept(polish(problem, useful(problem, first), budget).sequence)) return true;
+    }
+    return false;
+  };
+  while (goOn() && (takeOneOut() || putOneIn() || takeTwoOut()));
   return best;
 }
 
+/** Gaps whose freeing costs less than the dearest further run, cheapest per byte and position first. */
+function cheapGaps(time: Timeline, work: SearchWork): Gap[] {
+  const { problem, sequence } = time;
+  const { cost, bytes, storages } = problem;
+  const [dearest] = furtherRuns(problem, sequence);
+  if (dearest === undefined) return [];
+  const limit = cost[sequence[dearest] as number] as number;
+  const list: { gap: Gap; score: number }[] = [];
+  for (let s = 0; s < storages; s++) {
+    if (bytes[s] === 0) continue;
+    for (let i = time.gapStart[s] as number; i < (time.gapStart[s + 1] as number); i++) {
+      const to = time.to[i] as number;
+      const length = to - (time.from[i] as number) - 1;
+      if (length < 1) continue;
+      const runs = time.runsFor(s, to);
+      work.left -= runs ? 4 * runs.length : 4;
+      if (!runs) continue;
+      let price = 0;
+      for (const op of runs) price += cost[op] as number;
+      if (price < limit)
+        list.push({ gap: { s, to, runs }, score: price / ((bytes[s] as number) * length) });
+    }
+  }
+  return list.sort((a, b) => a.score - b.score).map(({ gap }) => gap);
+}
+
+/** The sequence with the runs at some positions taken out, and repaired; undefined when that does not work. */
 function without(
   problem: Problem,
   sequence: Int32Array,
-  at: number,
+  positions: readonly number[],
   budget: number,
   work: SearchWork,
 ): Int32Array | undefined {
-  const { outputStart, ops, mustDrop } = problem;
-  const op = sequence[at] as number;
+  const { outputStart, ops, mustDrop, cost } = problem;
   const time = new Timeline(problem, sequence);
   work.left -= sequence.length;
   const blocked = new Set<number>();
-  for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++) {
-    if (mustDrop[s]) return undefined;
-    const gap = time.gapAt(s, at + 1);
-    if (gap < 0) continue;
-    blocked.add(s * ops + (sequence[time.to[gap] as number] ?? ops - 1));
+  let most = 0;
+  for (const at of positions) {
+    const op = sequence[at] as number;
+    most += exchangeLimit * (cost[op] as number);
+    for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++) {
+      if (mustDrop[s]) return undefined;
+      const gap = time.gapAt(s, at + 1);
+      if (gap >= 0) blocked.add(s * ops + (sequence[time.to[gap] as number] ?? ops - 1));
+    }
   }
-  const shorter = sequence.filter((_, i) => i !== at);
-  const repaired = repair(problem, useful(problem, shorter), budget, work, blocked);
+  const shorter = sequence.filter((_, i) => !positions.includes(i));
+  const repaired = repair(problem, useful(problem, shorter), budget, work, blocked, most);
   return repaired && polish(problem, repaired, budget).sequence;
 }
 

@@ -48,11 +48,24 @@ export interface PlanGraph {
 /** One step of a schedule. Running a node again is a recompute; running a view costs no memory. */
 export type Step = readonly ['run', node: number] | readonly ['free', node: number, output: number];
 
-export interface PlanOptions {
-  /** Upper limit of the bytes alive at any instant, workspace included; constants are not counted. */
-  readonly budgetBytes: number;
+export interface PlannerOptions {
+  /**
+   * What a nanosecond counts in ops that are not `hard`, above 0 to 1 (default). Fusion hides much of their time
+   * when they run again; a small share looks for plans with little hard work.
+   */
+  readonly softShare?: number;
+  /**
+   * Positions of schedules that the local search may look at for one budget (default 2e6, about a quarter of a second).
+   * It begins where the planner's own families of plans end: less work gives slower plans at tight budgets, sooner.
+   */
+  readonly searchWork?: number;
   /** Called with a sentence and a fraction in 0..1 while planning takes long. */
   readonly onProgress?: (what: string, done: number) => void;
+}
+
+export interface PlanOptions extends PlannerOptions {
+  /** Upper limit of the bytes alive at any instant, workspace included; constants are not counted. */
+  readonly budgetBytes: number;
 }
 
 /** How much work planning took. Counts, no times: equal input gives equal counters. */
@@ -75,9 +88,12 @@ export interface Plan {
   /** Cost of all further executions, and the part of it in `hard` ops. */
   readonly extraNs: number;
   readonly extraHardNs: number;
-  /** No schedule with the first executions in this order has less extra time within the budget. */
+  /**
+   * No schedule with the first executions in this order has less extra time within the budget. Where `softShare`
+   * is not 1 this and `gap` are about time as it counts.
+   */
   readonly lowerBoundNs: number;
-  /** `(extraNs - lowerBoundNs) / baseNs`: how far the plan can be from the best; 0 for a graph without cost. */
+  /** `(extraNs - lowerBoundNs) / baseNs`: how far the plan can be from the best; 0 for a graph without time. */
   readonly gap: number;
   readonly schedule: readonly Step[];
   readonly counters: PlanCounters;

@@ -7,6 +7,7 @@ export type {
   PlanNode,
   PlanOptions,
   PlanOutput,
+  PlannerOptions,
   Step,
   ValueRef,
 } from './graph.ts';
@@ -21,5 +22,5 @@ export {
   planGraph,
   smallestFeasible,
 } from './plan.ts';
-export { Planner, type PlannerOptions, type SmallestFeasible } from './planner.ts';
+export { Planner, type SmallestFeasible } from './planner.ts';
 export { type Simulation, baseSchedule, simulate } from './simulate.ts';

@@ -54,12 +54,13 @@ export class MaxFlow {
     this.#residual[edge] = (this.#residual[edge] as number) + by;
   }
 
-  /** State to come back to. */
-  save(): { residual: Float64Array; value: number } {
-    return { residual: this.#residual.slice(), value: this.value };
+  /** A copy of the residual capacities, which with `value` is all there is to come back to; `into` is filled when given. */
+  residual(into: Float64Array = new Float64Array(this.#residual.length)): Float64Array {
+    into.set(this.#residual);
+    return into;
   }
 
-  restore(saved: { residual: Float64Array; value: number }): void {
+  restore(saved: { readonly residual: Float64Array; readonly value: number }): void {
     this.#residual.set(saved.residual);
     this.value = saved.value;
   }

@@ -1,7 +1,7 @@
 /** Planning a graph under a budget of bytes: one budget, a sweep of budgets, the smallest budget. */
 
 import { ArgumentError, InfeasibleBudgetError } from '../core/errors.ts';
-import type { Plan, PlanGraph, PlanOptions } from './graph.ts';
+import type { Plan, PlanGraph, PlanOptions, PlannerOptions } from './graph.ts';
 import { Planner, type SmallestFeasible } from './planner.ts';
 
 export { InfeasibleBudgetError } from '../core/errors.ts';
@@ -18,10 +18,9 @@ export function planGraph(graph: PlanGraph, options: PlanOptions): Plan {
   return new Planner(graph, options).plan(checkedBudget('planGraph', options.budgetBytes));
 }
 
-export interface FrontierOptions {
+export interface FrontierOptions extends PlannerOptions {
   /** Bytes, in any order. Default: 20 budgets from the smallest feasible to the peak without a budget. */
   readonly budgets?: readonly number[];
-  readonly onProgress?: (what: string, done: number) => void;
 }
 
 export interface FrontierPoint {
@@ -39,7 +38,7 @@ export interface Frontier {
 
 /** Plans for many budgets, sharing all work; each point equals what `planGraph` gives for its budget. */
 export function planFrontier(graph: PlanGraph, options: FrontierOptions = {}): Frontier {
-  const planner = new Planner(graph);
+  const planner = new Planner(graph, options);
   const budgets = options.budgets ?? defaultBudgets(planner);
   const points = budgets.map((budget, i): FrontierPoint => {
     options.onProgress?.(`budget ${i + 1} of ${budgets.length}`, i / budgets.length);

@@ -4,13 +4,14 @@
  * it, so more memory is never slower. Work is bounded by counts, never by the clock.
  */
 
-import { InfeasibleBudgetError } from '../core/errors.ts';
+import { ArgumentError, InfeasibleBudgetError } from '../core/errors.ts';
 import { formatBytes } from '../core/bytes.ts';
 import { narrowPlaces } from './checkpoints.ts';
 import { BaseCuts, Bindings } from './base-cuts.ts';
 import { type Work, direct } from './direct.ts';
 import { improve, repair } from './exchange.ts';
-import type { Plan, PlanGraph } from './graph.ts';
+import type { Plan, PlanGraph, PlannerOptions } from './graph.ts';
+import { type LeastBytes, leastBytes } from './least-bytes.ts';
 import { polish } from './polish.ts';
 import { type Problem, buildProblem } from './problem.ts';
 import { realize } from './realize.ts';
@@ -25,7 +26,9 @@ const closeEnough = 0.003;
 /** Every how many narrow places one is held, counted from the end of the forward. */
 const strides: readonly number[] = [6, 2, 4, 1, 3];
 /** Graphs with this many ops are searched whatever the bound says. */
-const smallGraph = 400;
+const smallGraph = 100;
+/** How often the range of the smallest budget is halved. */
+const bisections = 12;
 /** Positions the local search may look at for one level, unless said otherwise. */
 const defaultSearchWork = 2e6;
 
@@ -37,7 +40,8 @@ interface Family {
 interface Candidate {
   readonly sequence: Int32Array;
   readonly peak: number;
-  readonly extraNs: number;
+  /** Cost of the further runs. */
+  readonly extra: number;
 }
 
 /** The least memory a graph was seen to run in. */
@@ -46,18 +50,8 @@ export interface SmallestFeasible {
   readonly bytes: number;
   /** Proven: nothing runs in less. Equal to `bytes` when the smallest is known exactly. */
   readonly lowerBoundBytes: number;
-  /** Node that makes the lower bound; -1 for the results at the end. */
+  /** Node that makes the lower bound; -1 for a graph without ops. */
   readonly node: number;
-}
-
-export interface PlannerOptions {
-  /** Called with a sentence and a fraction in 0..1 while planning takes long. */
-  readonly onProgress?: (what: string, done: number) => void;
-  /**
-   * Positions of schedules that the local search may look at for one budget (default 2e6, some seconds). It begins where
-   * the planner's own families of plans end: less work gives slower plans at tight budgets, sooner.
-   */
-  readonly searchWork?: number;
 }
 
 export class Planner {
@@ -71,14 +65,21 @@ export class Planner {
   #kept = 0;
   readonly #families: readonly Family[];
   readonly #bindings: Bindings;
+  readonly #least: LeastBytes;
   readonly #atLevel = new Map<number, Candidate | undefined>();
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
-  /** @throws ArgumentError for a graph that is no execution order. */
-  constructor(graph: PlanGraph, { onProgress, searchWork }: PlannerOptions = {}) {
+  /** @throws ArgumentError for a graph that is no execution order, and for options that are not legal. */
+  constructor(graph: PlanGraph, { onProgress, searchWork, softShare = 1 }: PlannerOptions = {}) {
+    if (!(softShare > 0 && softShare <= 1)) {
+      throw new ArgumentError(
+        `planGraph: softShare is no share (got ${softShare}). Give a number above 0 and at most 1.`,
+      );
+    }
     this.#onProgress = onProgress;
     this.#searchWork = searchWork ?? defaultSearchWork;
-    this.problem = buildProblem(graph);
+    this.problem = buildProblem(graph, softShare);
+    this.#least = leastBytes(this.problem);
     const { sequence } = realize(this.problem, []);
     this.base = this.#candidate(polish(this.problem, sequence, Number.POSITIVE_INFINITY).sequence);
     const { live } = profileOf(this.problem, baseSequence(this.problem));
@@ -118,21 +119,23 @@ export class Planner {
 
   #best(budget: number): Candidate | undefined {
     if (this.base.peak <= budget) return this.base;
-    const { bytes } = this.#workingSetBound();
-    if (budget < bytes) return undefined;
+    let floor = this.#least.bytes;
+    if (budget < floor) return undefined;
     const level = Math.floor(((budget + this.#levelSlack) / this.base.peak) * levels);
     let best: Candidate | undefined;
     for (let i = level; i >= 0; i--) {
       const limit = this.#levelBytes(i);
-      if (limit < bytes) break;
-      if (best && this.#bindings.at(limit).bound >= best.extraNs) break;
+      if (limit < floor) break;
+      if (best && this.#bindings.at(limit).bound >= best.extra) return best;
       this.#onProgress?.('searching less memory too', (level - i) / (level + 1));
       const found = this.#level(i);
-      if (found && (!best || found.extraNs < best.extraNs)) best = found;
+      if (found && (!best || found.extra < best.extra)) best = found;
+      // Nothing is found below the smallest.
+      if (!found) floor = Math.max(floor, this.#findSmallest().facts.bytes);
     }
-    if (best) return best;
     const { candidate } = this.#findSmallest();
-    return candidate.peak <= budget ? candidate : undefined;
+    if (candidate.peak > budget || (best && best.extra <= candidate.extra)) return best;
+    return candidate;
   }
 
   get #levelSlack(): number {
@@ -144,37 +147,31 @@ export class Planner {
   }
 
   #level(level: number): Candidate | undefined {
-    if (!this.#atLevel.has(level)) this.#atLevel.set(level, this.#search(this.#levelBytes(level)));
+    if (!this.#atLevel.has(level))
+      this.#atLevel.set(level, this.#search(this.#levelBytes(level), undefined));
     return this.#atLevel.get(level);
   }
 
-  /** The fastest plan found within `limit`. */
-  #search(limit: number): Candidate | undefined {
+  /** The fastest plan found within `limit`; never slower than one that is known. */
+  #search<Known extends Candidate | undefined>(limit: number, known: Known): Candidate | Known {
     const { problem } = this;
-    const { op: first, bound } = this.#bindings.at(limit);
-    if (bound === Number.POSITIVE_INFINITY) return undefined;
+    const { bound } = this.#bindings.at(limit);
     const enough = (extra: number, gap = closeEnough): boolean =>
-      extra - bound <= gap * problem.baseNs;
-    let best: Candidate | undefined;
+      extra - bound <= gap * problem.baseCost;
+    let best: Candidate | Known = known;
     const offer = (sequence: Int32Array): void => {
       const candidate = this.#candidate(sequence);
-      if (!best || candidate.extraNs < best.extraNs) best = candidate;
+      if (!best || candidate.extra < best.extra) best = candidate;
     };
-    for (const { held, cuts } of this.#families) {
-      const found = direct(problem, limit, { cuts, held, first, work: this.#work });
-      if ('stuckAt' in found) continue;
-      const { sequence, tried, kept } = polish(problem, found, limit);
-      this.#tried += tried;
-      this.#kept += kept;
-      offer(sequence);
-      if (best && enough(best.extraNs)) break;
+    for (const found of this.#directPlans(limit)) {
+      offer(this.#polish(found, limit));
+      if (best && enough(best.extra)) break;
     }
     const goal = problem.ops > smallGraph ? closeEnough : 0;
-    if (best && enough(best.extraNs, goal)) return best;
+    if (bound === Number.POSITIVE_INFINITY || (best && enough(best.extra, goal))) return best;
     const work = { left: this.#searchWork, tried: 0, kept: 0 };
-    const { sequence } = realize(problem, []);
-    const repaired = repair(problem, sequence, limit, work);
-    for (const start of [best?.sequence, repaired && polish(problem, repaired, limit).sequence]) {
+    const repaired = repair(problem, realize(problem, []).sequence, limit, work);
+    for (const start of [best?.sequence, repaired && this.#polish(repaired, limit)]) {
       if (start) offer(improve(problem, start, limit, work, (extra) => enough(extra, goal)));
     }
     this.#tried += work.tried;
@@ -182,35 +179,49 @@ export class Planner {
     return best;
   }
 
-  /** No plan has a peak below the largest working set, or below what is resident at the end. */
-  #workingSetBound(): { bytes: number; op: number } {
-    const { workingSet, isResult, bytes } = this.problem;
-    let most = 0;
-    let op = -1;
-    for (let s = 0; s < isResult.length; s++) if (isResult[s]) most += bytes[s] as number;
-    workingSet.forEach((size, i) => {
-      if (size > most) {
-        most = size;
-        op = i;
-      }
-    });
-    return { bytes: most, op };
+  /** A plan within `limit`, whatever it costs. */
+  #anyPlan(limit: number): Candidate | undefined {
+    for (const found of this.#directPlans(limit))
+      return this.#candidate(this.#polish(found, limit));
+    const work = { left: this.#searchWork, tried: 0, kept: 0 };
+    const { sequence } = realize(this.problem, []);
+    const repaired = repair(this.problem, sequence, limit, work);
+    return repaired && this.#candidate(this.#polish(repaired, limit));
+  }
+
+  /** What each family of plans has within `limit`. */
+  *#directPlans(limit: number): Generator<Int32Array> {
+    const { op: first, bound } = this.#bindings.at(limit);
+    if (bound === Number.POSITIVE_INFINITY) return;
+    for (const { held, cuts } of this.#families) {
+      const found = direct(this.problem, limit, { cuts, held, first, work: this.#work });
+      if (!('stuckAt' in found)) yield found;
+    }
+  }
+
+  #polish(found: Int32Array, limit: number): Int32Array {
+    const { sequence, tried, kept } = polish(this.problem, found, limit);
+    this.#tried += tried;
+    this.#kept += kept;
+    return sequence;
   }
 
   #findSmallest(): { candidate: Candidate; facts: SmallestFeasible } {
     if (this.#smallest) return this.#smallest;
-    const { bytes, op } = this.#workingSetBound();
+    const { bytes, op } = this.#least;
     let low = bytes;
-    let best = this.base;
-    for (let i = 0; i < 14 && best.peak > low; i++) {
-      this.#onProgress?.('looking for the smallest budget', i / 14);
-      const middle = i === 0 ? bytes : Math.floor((low + best.peak) / 2);
-      const found = this.#search(middle);
-      if (found) best = found;
+    let smallest = this.base;
+    for (let i = 0; i < bisections && smallest.peak > low; i++) {
+      this.#onProgress?.('looking for the smallest budget', i / bisections);
+      const middle = i === 0 ? bytes : Math.floor((low + smallest.peak) / 2);
+      const found = this.#anyPlan(middle);
+      if (found) smallest = found;
       else low = middle + 1;
     }
-    const node = op < 0 ? -1 : (this.problem.node[op] as number);
-    this.#smallest = { candidate: best, facts: { bytes: best.peak, lowerBoundBytes: bytes, node } };
+    const candidate = smallest === this.base ? smallest : this.#search(smallest.peak, smallest);
+    const node = this.problem.node[op] ?? -1;
+    const facts = { bytes: smallest.peak, lowerBoundBytes: bytes, node };
+    this.#smallest = { candidate, facts };
     return this.#smallest;
   }
 
@@ -218,21 +229,22 @@ export class Planner {
     return {
       sequence,
       peak: profileOf(this.problem, sequence).peak,
-      extraNs: extraOf(this.problem, sequence).ns,
+      extra: extraOf(this.problem, sequence).cost,
     };
   }
 
   #finish(best: Candidate, budget: number): Plan {
     const { problem } = this;
-    const { ns, hardNs } = extraOf(problem, best.sequence);
-    const lowerBoundNs = Math.min(ns, best === this.base ? ns : this.#bindings.at(budget).bound);
+    const { ns, hardNs, cost } = extraOf(problem, best.sequence);
+    const lowerBoundNs =
+      best === this.base ? cost : Math.min(cost, this.#bindings.at(budget).bound);
     return {
       peakBytes: best.peak,
       baseNs: problem.baseNs,
       extraNs: ns,
       extraHardNs: hardNs,
       lowerBoundNs,
-      gap: problem.baseNs > 0 ? (ns - lowerBoundNs) / problem.baseNs : 0,
+      gap: problem.baseCost > 0 ? (cost - lowerBoundNs) / problem.baseCost : 0,
       schedule: scheduleOf(problem, best.sequence),
       counters: {
         ops: problem.ops,
@@ -248,19 +260,20 @@ export class Planner {
   #infeasible(budget: number): InfeasibleBudgetError {
     const { problem } = this;
     const { candidate, facts } = this.#findSmallest();
-    const bound = this.#workingSetBound();
+    const bound = this.#least;
     const proven = budget < bound.bytes;
     const at = profileOf(problem, candidate.sequence).peakAt;
     const op = proven ? bound.op : (candidate.sequence[at] as number);
-    const alive = proven ? this.#workingSetOf(op) : this.#aliveAt(candidate.sequence, at);
+    const alive = this.#describe(proven ? bound.alive : this.#aliveAt(candidate.sequence, at));
     const total = alive.reduce((sum, value) => sum + value.bytes, 0) + (problem.workspace[op] ?? 0);
-    const label =
-      op < 0 ? 'the end' : `'${problem.graph.nodes[problem.node[op] as number]?.label}'`;
+    const node = problem.node[op] ?? -1;
+    const label = problem.graph.nodes[node]?.label;
     const listed = alive.slice(0, 5).map((value) => `${value.label} ${formatBytes(value.bytes)}`);
     const rest = alive.length > 5 ? ` and ${alive.length - 5} more` : '';
+    const needs = bound.isLast ? 'even as the last result' : 'alone';
     const why = proven
-      ? `${label} alone needs ${formatBytes(total)}`
-      : `the smallest plan found peaks at ${label} with ${formatBytes(total)} alive; nothing below ${formatBytes(facts.lowerBoundBytes)} is possible, in between is not proven`;
+      ? `'${label}' ${needs} needs ${formatBytes(total)}`
+      : `the smallest plan found peaks at '${label}' with ${formatBytes(total)} alive; nothing below ${formatBytes(facts.lowerBoundBytes)} is possible, in between is not proven`;
     return new InfeasibleBudgetError(
       `planGraph: no plan keeps a budget of ${budget} bytes (got ${formatBytes(budget)}; ${why}: ${listed.join(', ')}${rest}). ` +
         `Give at least ${facts.bytes} bytes (${formatBytes(facts.bytes)}).`,
@@ -268,33 +281,20 @@ export class Planner {
         budgetBytes: budget,
         smallestBytes: facts.bytes,
         lowerBoundBytes: facts.lowerBoundBytes,
-        node: op < 0 ? -1 : (problem.node[op] as number),
-        label: op < 0 ? 'end' : problem.graph.nodes[problem.node[op] as number]?.label,
+        node,
+        label,
         aliveBytes: total,
         alive,
       },
     );
   }
 
-  /** Inputs and outputs of an op, or the results for -1; largest first. */
-  #workingSetOf(op: number): AliveValue[] {
-    const { inputStart, inputs, outputStart, isResult } = this.problem;
-    const list: number[] = [];
-    if (op < 0) isResult.forEach((flag, s) => flag && list.push(s));
-    else {
-      list.push(...inputs.slice(inputStart[op], inputStart[op + 1]));
-      for (let s = outputStart[op] as number; s < (outputStart[op + 1] as number); s++)
-        list.push(s);
-    }
-    return this.#describe(list);
-  }
-
-  #aliveAt(sequence: Int32Array, at: number): AliveValue[] {
+  #aliveAt(sequence: Int32Array, at: number): number[] {
     const list: number[] = [];
     visitSpans(this.problem, sequence, (s, first, last) => {
       if (first <= at && at <= last) list.push(s);
     });
-    return this.#describe(list);
+    return list;
   }
 
   #describe(storages: readonly number[]): AliveValue[] {

@@ -12,12 +12,15 @@ export interface Polished {
   readonly kept: number;
 }
 
-/** @param passes how often all runs are looked at; each pass continues from what the last one saved. */
+/** How often all runs are looked at; each pass continues from what the last one saved. */
+const passes = 3;
+
+/** `isKept`: positions of runs that stay. */
 export function polish(
   problem: Problem,
   sequence: Int32Array,
   budget: number,
-  passes = 3,
+  isKept: (at: number) => boolean = () => false,
 ): Polished {
   const state = new Editable(problem, sequence, budget);
   let tried = 0;
@@ -25,7 +28,7 @@ export function polish(
   for (let pass = 0; pass < passes; pass++) {
     let changed = false;
     for (const at of state.candidates()) {
-      if (!state.isRun(at)) continue;
+      if (!state.isRun(at) || isKept(at)) continue;
       tried++;
       if (state.remove(at)) {
         kept++;

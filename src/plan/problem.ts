@@ -13,7 +13,10 @@ export interface Problem {
   readonly storages: number;
   /** Per op. */
   readonly node: Int32Array;
+  /** Time of a run as it counts: `softShare` of it for ops that are not hard. */
   readonly cost: Float64Array;
+  /** Time of a run in nanoseconds. */
+  readonly time: Float64Array;
   readonly hard: Uint8Array;
   readonly workspace: Float64Array;
   /** 1: runs once. */
@@ -38,14 +41,19 @@ export interface Problem {
   /** The op after the last forward op. */
   readonly boundary: number;
   readonly baseNs: number;
+  /** Sum of all costs. */
+  readonly baseCost: number;
   /** Nodes that only make views, run when the op has run for the first time (-1: of constants). */
   readonly views: ReadonlyMap<number, readonly number[]>;
 }
 
 const nothing = -1;
 
-/** @throws ArgumentError when the graph is no execution order or a number is not legal. */
-export function buildProblem(graph: PlanGraph): Problem {
+/**
+ * `softShare`: what a nanosecond counts in ops that are not hard.
+ * @throws ArgumentError when the graph is no execution order or a number is not legal.
+ */
+export function buildProblem(graph: PlanGraph, softShare = 1): Problem {
   const roots = findRoots(graph);
   const opNodes: number[] = [];
   const viewRoot = new Map<number, number>();
@@ -82,6 +90,8 @@ export function buildProblem(graph: PlanGraph): Problem {
   };
 
   const cost = new Float64Array(n);
+  const time = new Float64Array(n);
+  let baseCost = 0;
   const hard = new Uint8Array(n);
   const workspace = new Float64Array(n);
   const once = new Uint8Array(n);
@@ -91,7 +101,9 @@ export function buildProblem(graph: PlanGraph): Problem {
   let boundary = 0;
   opNodes.forEach((index, op) => {
     const node = graph.nodes[index] as PlanNode;
-    cost[op] = node.costNs;
+    time[op] = node.costNs;
+    cost[op] = node.hard ? node.costNs : softShare * node.costNs;
+    baseCost += cost[op] as number;
     hard[op] = node.hard ? 1 : 0;
     workspace[op] = node.workspaceBytes ?? 0;
     if (node.recompute === false || node.keep === true) once[op] = 1;
@@ -165,6 +177,7 @@ export function buildProblem(graph: PlanGraph): Problem {
     storages,
     node: Int32Array.from(opNodes),
     cost,
+    time,
     hard,
     workspace,
     once,
@@ -182,6 +195,7 @@ export function buildProblem(graph: PlanGraph): Problem {
     hasDrops: mustDrop.includes(1),
     boundary,
     baseNs,
+    baseCost,
     views,
   };
 }

@@ -71,19 +71,24 @@ export function profileOf(problem: Problem, sequence: Int32Array): Profile {
   return { live, peak, peakAt };
 }
 
-/** Cost of every run that is not an op's first. */
-export function extraOf(problem: Problem, sequence: Int32Array): { ns: number; hardNs: number } {
+/** Time and cost of every run that is not an op's first. */
+export function extraOf(
+  problem: Problem,
+  sequence: Int32Array,
+): { ns: number; hardNs: number; cost: number } {
   const ran = new Uint8Array(problem.ops);
   let ns = 0;
   let hardNs = 0;
+  let cost = 0;
   for (const op of sequence) {
     if (ran[op]) {
-      ns += problem.cost[op] as number;
-      if (problem.hard[op]) hardNs += problem.cost[op] as number;
+      ns += problem.time[op] as number;
+      cost += problem.cost[op] as number;
+      if (problem.hard[op]) hardNs += problem.time[op] as number;
     }
     ran[op] = 1;
   }
-  return { ns, hardNs };
+  return { ns, hardNs, cost };
 }
 
 /** The explicit schedule: views run when what they show has been made, frees come as early as they can. */

@@ -51,7 +51,11 @@ describe('help', () => {
           '-s, --seed <number>',
         ],
       ],
-      ['plan-graph', ['file'], ['-b, --budget <bytes>', '-f, --frontier', '-j, --json']],
+      [
+        'plan-graph',
+        ['file'],
+        ['-b, --budget <bytes>', '-s, --soft-share <share>', '-f, --frontier', '-j, --json'],
+      ],
       ['info', [], []],
     ]);
   });

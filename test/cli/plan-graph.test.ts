@@ -98,6 +98,7 @@ test('mistakes are told in one message with what to do', async () => {
       /--budget must be bytes such as 512MiB or 1\.5GiB, or a share such as 40% \(got 'half'\)/,
     ],
     [[file, '-b', '-5MiB'], /--budget must be bytes .*got '-5MiB'/],
+    [[file, '-b', '50%', '-s', '2'], /--soft-share must be a number above 0/],
     [[file, '-b', '0%'], /--budget must be bytes/],
     [[file, '-b', '10%'], /'_log_softmax_backward_data' alone needs 6\.00 MiB.*Give at least/],
   ];

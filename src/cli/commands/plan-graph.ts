@@ -2,7 +2,7 @@
 
 import type { Plan } from '../../plan/graph.ts';
 import type { CliCommand } from '../command.ts';
-import { CliUsageError, textOf } from '../command.ts';
+import { CliUsageError, numberOption, textOf } from '../command.ts';
 
 export const planGraph: CliCommand = {
   name: 'plan-graph',
@@ -12,6 +12,15 @@ export const planGraph: CliCommand = {
     {
       flags: '-b, --budget <bytes>',
       doc: 'most memory alive at once: 512MiB, or 40% of the peak without a budget',
+    },
+    {
+      flags: '-s, --soft-share <share>',
+      doc: 'what time counts outside matmul and attention, which fusion may hide (default: 1)',
+      parse: numberOption(
+        'soft-share',
+        'a number above 0 and at most 1',
+        (value) => value > 0 && value <= 1,
+      ),
     },
     { flags: '-f, --frontier', doc: 'plan 20 budgets, from the smallest that is feasible up' },
     { flags: '-j, --json', doc: 'print JSON for programs, with the whole schedule of a plan' },
@@ -46,6 +55,7 @@ export const planGraph: CliCommand = {
     }
     const graph = await readJointGraphFile(textOf(file));
     const wait = new Wait();
+    const softShare = typeof options.softShare === 'number' ? options.softShare : 1;
     const onProgress = (what: string, done: number): void => wait.show(what, done);
     const began = performance.now();
     const seconds = (): number => (performance.now() - began) / 1000;
@@ -53,7 +63,7 @@ export const planGraph: CliCommand = {
       console.log(options.json === true ? JSON.stringify(json) : text());
     try {
       if (!isByteBudget(budget)) {
-        const frontier = planFrontier(graph, { onProgress });
+        const frontier = planFrontier(graph, { onProgress, softShare });
         const took = seconds();
         wait.stop();
         const points = frontier.points.map((point) => ({
@@ -67,7 +77,7 @@ export const planGraph: CliCommand = {
       }
       const basePeak = simulate(graph, baseSchedule(graph)).peakBytes;
       const bytes = budgetBytes(budget, () => basePeak);
-      const found = plan(graph, { budgetBytes: bytes, onProgress });
+      const found = plan(graph, { budgetBytes: bytes, onProgress, softShare });
       const took = seconds();
       wait.stop();
       print({ ...figures(found), seconds: took, schedule: found.schedule }, () =>

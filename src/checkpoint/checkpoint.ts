@@ -23,6 +23,7 @@ import {
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { savedRead } from '../ops/saved-read.ts';
+import { markOutputs } from './discarded-outputs.ts';
 import { Frame } from './frame.ts';
 import type { Holder } from './holder.ts';
 import {
@@ -120,7 +121,7 @@ function eagerRegion<A extends readonly unknown[], R>(
     release: (holder) => frame.drop(holder),
     held: (holder) => frame.held(holder),
   };
-  return frame.runForward(() =>
+  return frame.runForward(args, () =>
     withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
   );
 }
@@ -156,10 +157,15 @@ function tracedRegion<A extends readonly unknown[], R>(
     },
     release: ({ tensor }) => tensor.dispose(),
   };
-  const run = (): R =>
-    withRegion(region, () =>
-      withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
+  const run = (): R => {
+    const result = withRegion(
+      region,
+      () => withSavedTensorHooks(hooks, () => scope(() => synchronous(fn(...args)))),
+      options.discardOutput,
     );
+    if (options.discardOutput) markOutputs(args, result, hooks);
+    return result;
+  };
   // Nested regions are flattened: what is kept is for the outermost one to say.
   if (currentRegions().length > 0) return run();
   const { policy } = options;

@@ -26,6 +26,7 @@ import {
 } from '../tensor/saved-tensor.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
+import { DiscardedOutputs, type OutputRegion, remadeOutputs } from './discarded-outputs.ts';
 import type { Holder } from './holder.ts';
 import {
   compareAval,
@@ -74,6 +75,8 @@ export class Frame {
   readonly #module = currentModule();
   readonly #phase = currentPhase();
   readonly #holders: Holder[] = [];
+  /** What stands for the region's outputs with those who saved them. */
+  readonly #outputHolders = new Set<Holder>();
   readonly #recomputes = new Map<BackwardPass, Recompute>();
   /** The mode around the region's modes, in the present run. */
   #outside: Mode = currentMode();
@@ -82,6 +85,8 @@ export class Frame {
   readonly #contexts: CheckpointContexts | undefined;
   readonly #tape: RegionTape;
   readonly #once = new OnceRecord();
+  /** Undefined when the region keeps what it returns. */
+  #outputs: DiscardedOutputs | undefined;
   /** Holders in the graph that only a recompute can fill. */
   #unkept = 0;
   #complete = false;
@@ -104,7 +109,7 @@ export class Frame {
   }
 
   /** Runs the region's forward under the modes that note what it does. */
-  runForward<R>(body: () => R): R {
+  runForward<R>(args: readonly unknown[], body: () => R): R {
     this.#outside = currentMode();
     const recording = this.#once.recording(this.#outside);
     let run = (): R => withOnce(recording, body);
@@ -118,31 +123,67 @@ export class Frame {
     try {
       // The region's inputs may have been the last tensors that an enclosing recompute needed.
       currentHooks()?.boundary?.();
-      return recordDraws(this.#draws, run);
+      const result = recordDraws(this.#draws, run);
+      if (this.#options.discardOutput) this.#outputs = this.#discard(args, result);
+      return result;
     } finally {
       this.#complete = true;
-      this.#tape.finish(this.#wanted());
-      if (this.#unkept === 0) this.#free();
+      this.#tape.finish([...this.#wanted(), ...(this.#outputs?.sources() ?? [])]);
+      this.#freeIfDone();
     }
+  }
+
+  #discard(args: readonly unknown[], result: unknown): DiscardedOutputs {
+    const region: OutputRegion = {
+      name: () => this.#name(),
+      sourceOf: (tensor) => this.#tape.sourceOf(tensor),
+      hold: (tensor, context, part) => {
+        const holder = this.#makeHolder(part.output.position, tensor, context, {
+          kept: undefined,
+          source: part.output.source,
+          part,
+        });
+        this.#outputHolders.add(holder);
+        this.#unkept++;
+        return holder;
+      },
+      take: (holder) => this.take(holder),
+      drop: (holder) => {
+        this.#outputHolders.delete(holder);
+        this.drop(holder);
+      },
+      held: (holder) => this.held(holder),
+      closed: () => this.#freeIfDone(),
+    };
+    return new DiscardedOutputs(region, args, result);
   }
 
   /** Forward: replaces a saved tensor by a holder. */
   hold(tensor: Tensor, context: SaveContext): Holder {
     const kept = this.#tape.keepSaved(tensor, context);
-    const holder: Holder = {
-      index: this.#holders.length,
+    const source = this.#tape.sourceOf(tensor);
+    const holder = this.#makeHolder(this.#holders.length, tensor, context, { kept, source });
+    this.#holders.push(holder);
+    if (!kept) this.#unkept++;
+    return holder;
+  }
+
+  #makeHolder(
+    index: number,
+    tensor: Tensor,
+    context: SaveContext,
+    more: Pick<Holder, 'kept' | 'source' | 'part'>,
+  ): Holder {
+    return {
+      index,
       aval: tensor.aval,
       context,
       checksum: this.#options.determinismCheck === 'values' ? this.#checksum(tensor) : undefined,
       root: tensor.data.root,
       version: tensor.version,
-      kept,
-      source: this.#tape.sourceOf(tensor),
+      ...more,
       alive: true,
     };
-    this.#holders.push(holder);
-    if (!kept) this.#unkept++;
-    return holder;
   }
 
   /** Backward: the tensor of `holder`, from this pass's recompute. */
@@ -190,12 +231,18 @@ export class Frame {
       recompute.tensors.get(holder)?.dispose();
       recompute.tensors.delete(holder);
     }
-    if (this.#unkept === 0 && this.#complete) this.#free();
+    this.#freeIfDone();
   }
 
   /** Where the values came from that only a recompute can give. */
   *#wanted(): Generator<Source> {
     for (const { alive, kept, source } of this.#holders) if (alive && !kept && source) yield source;
+    for (const { source } of this.#outputHolders) if (source) yield source;
+  }
+
+  /** Once nothing in the graph needs the region, and no output can be saved any more. */
+  #freeIfDone(): void {
+    if (this.#unkept === 0 && this.#complete && !this.#outputs?.open) this.#free();
   }
 
   #free(): void {
@@ -233,9 +280,11 @@ export class Frame {
   #runAgain(args: readonly unknown[], target: Recompute, log: OpLogEntry[]): void {
     const counter = { next: 0 };
     const selective = this.#options.policy !== undefined;
-    const last = this.#options.earlyStop && selective ? this.#lastUnkept() : this.#holders.length;
+    // An output is there when the region has run to its end.
+    const stops = this.#options.earlyStop && this.#outputHolders.size === 0;
+    const last = stops && selective ? this.#lastUnkept() : this.#holders.length;
     const stop = (): void => {
-      if (this.#options.earlyStop && counter.next >= last) throw new StopRecompute(this);
+      if (stops && counter.next >= last) throw new StopRecompute(this);
     };
     const hooks: SavedTensorHooks<Tensor> = {
       pack: (tensor) => this.#collect(tensor, counter, target),
@@ -244,7 +293,12 @@ export class Frame {
     };
     let body = (): void => {
       withOnce(this.#once.replaying(), () =>
-        withSavedTensorHooks(hooks, () => whileRecomputing(() => this.#fn(...args))),
+        withSavedTensorHooks(hooks, () =>
+          whileRecomputing(() => {
+            const result = this.#fn(...args);
+            if (this.#outputHolders.size > 0) this.#collectOutputs(result, target);
+          }),
+        ),
       );
     };
     this.#outside = currentMode();
@@ -312,6 +366,16 @@ export class Frame {
     target.tensors.set(holder, tensor.detach().keep());
     target.versions.set(holder, tensor.version);
     return tensor.detach().keep();
+  }
+
+  #collectOutputs(result: unknown, target: Recompute): void {
+    for (const [holder, tensor] of remadeOutputs(this.#name(), this.#outputHolders, result)) {
+      if (holder.checksum !== undefined) {
+        compareValue(this.#name(), holder, this.#checksum(tensor));
+      }
+      target.tensors.set(holder, tensor);
+      target.versions.set(holder, tensor.version);
+    }
   }
 
   /** Our own look at the values is not a host read of the region. */

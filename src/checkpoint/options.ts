@@ -23,6 +23,12 @@ export interface CheckpointOptions {
   readonly policy?: AnyPolicy;
   /** Called for each region call: the modes to enter around its two runs (torch's context_fn). */
   readonly contextFn?: () => CheckpointContexts;
+  /**
+   * What the region returns is not kept either by those who save it: backward makes it again with the
+   * rest of the region (S7). For cheap functions whose result the next layer saves, such as norms and
+   * activations. Default false.
+   */
+  readonly discardOutput?: boolean;
   /** Replay the region's random draws in the recompute. Default true. */
   readonly preserveRngState?: boolean;
   /**
@@ -43,6 +49,7 @@ export interface CheckpointOptions {
 export interface ResolvedOptions {
   readonly policy: AnyPolicy | undefined;
   readonly contextFn: (() => CheckpointContexts) | undefined;
+  readonly discardOutput: boolean;
   readonly preserveRngState: boolean;
   readonly determinismCheck: DeterminismCheck;
   readonly earlyStop: boolean;
@@ -53,6 +60,7 @@ export interface ResolvedOptions {
 const legalKeys = [
   'policy',
   'contextFn',
+  'discardOutput',
   'preserveRngState',
   'determinismCheck',
   'earlyStop',
@@ -121,6 +129,12 @@ export function resolveOptions(options: CheckpointOptions): ResolvedOptions {
         'Use a function of a PolicyContext, or one of saveOps, saveModules and the like.',
     );
   }
+  if (options.discardOutput && typeof policy === 'object' && policy.everything) {
+    throw new ArgumentError(
+      `checkpoint: discardOutput needs a region that recomputes (got the policy '${policy.label}', which keeps everything). ` +
+        'Leave one of the two out.',
+    );
+  }
   if (contextFn !== undefined && policy !== undefined) {
     throw new ArgumentError(
       'checkpoint: policy and contextFn both say what the region keeps (got both). Give one of them.',
@@ -135,6 +149,7 @@ export function resolveOptions(options: CheckpointOptions): ResolvedOptions {
   return {
     policy,
     contextFn,
+    discardOutput: options.discardOutput ?? false,
     preserveRngState: options.preserveRngState ?? true,
     determinismCheck: check,
     earlyStop: earlyStopOverride ?? options.earlyStop ?? true,

@@ -32,7 +32,8 @@ export const underBudget: RematRules = (graph) => {
     if (policy === 'preferSave') return 'free';
     if (policy !== undefined && policy !== 'preferRecompute') return 'keep';
     if (node.op?.traits.keep) return 'keep';
-    return isInRegion(node) && !handedOn.has(node) ? 'drop' : 'free';
+    const dropped = isInRegion(node) && (node.meta.discarded || !handedOn.has(node));
+    return dropped ? 'drop' : 'free';
   };
 };
 

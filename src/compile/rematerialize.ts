@@ -4,7 +4,8 @@
  * a copy of the computation instead, placed just before it; inputs of the region are read as they are.
  * Each node is copied once, however many reads there are. What the region's policy keeps is read as it is,
  * and copies read it too. Nested regions are flattened: inside an
- * outer region nothing is kept, so inner ones only decide what eager execution would recompute twice.
+ * outer region nothing is kept, so inner ones only decide what eager execution would recompute twice. What a
+ * region discards (S7) is computed again for reads of other regions too.
  */
 
 import { definite } from '../core/errors.ts';
@@ -84,8 +85,17 @@ function outermostRegions(graph: Graph): Map<number, number> {
   return roots;
 }
 
+/**
+ * Whether a read for region `root` may be given a copy of the node: it is in the region, or in another one that
+ * discards its outputs. Views of such values belong to them.
+ */
 function isInside(node: Node, root: number): boolean {
-  return node.kind === 'op' && node.meta.regions[0] === root;
+  let at: Node | undefined = node;
+  for (; at?.kind === 'op'; at = at.op?.lower.kind === 'view' ? at.inputs[0]?.node : undefined) {
+    const { regions, discarded } = at.meta;
+    if (regions[0] === root || (discarded && regions.length > 0)) return true;
+  }
+  return false;
 }
 
 /** Inputs of in-place ops: computing from them again after the change would give something else. */

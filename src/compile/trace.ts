@@ -16,6 +16,7 @@ import {
   currentPhase,
   currentPolicy,
   currentRegions,
+  discardsOutput,
   isGradEnabled,
 } from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
@@ -416,6 +417,7 @@ export class TraceMode implements Mode {
       regions: [...currentRegions()],
       ...(name !== undefined && { name }),
       ...(policy !== undefined && { policy }),
+      ...(discardsOutput() && { discarded: true }),
     };
   }
 }

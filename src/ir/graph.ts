@@ -38,6 +38,8 @@ export interface NodeMeta {
   readonly module: string;
   /** Enclosing checkpoint regions, outermost first. */
   readonly regions: readonly number[];
+  /** The outermost region discards its outputs: nobody keeps them for backward. */
+  readonly discarded?: boolean;
   /** checkpointName mark. */
   readonly name?: string;
   /** What the policy of the outermost enclosing region says of the outputs. */

@@ -27,7 +27,10 @@ export function apply(op: AnyOp, inputs: readonly Tensor[], params: Params = noP
     if (node && hooks?.boundary && !savesOutputs(saves)) hooks.boundary();
     const results = run(op, inputs, params, outputs);
     if (node) finishNode(node, op, results, saves);
-    if (op.lower.kind === 'view') recordView(op, params, inputs[0], results[0]);
+    if (op.lower.kind === 'view') {
+      recordView(op, params, inputs[0], results[0]);
+      shareStandIn(inputs[0], results[0]);
+    }
     return results;
   } finally {
     node?.release();
@@ -117,14 +120,22 @@ function recordView(
   input: Tensor | undefined,
   view: Tensor | undefined,
 ): void {
-  if (!input || !view || !isFloat(view.dtype)) return;
-  // Where the memory could not be viewed the result is a copy; a trace always views.
-  if (view.data.kind === 'buffer' && view.data.root !== input.data.root) return;
+  if (!input || !view || !isFloat(view.dtype) || !sharesMemory(input, view)) return;
   if (!isGradEnabled()) view.markUnrecorded();
   else {
     const { aval } = view;
     input.addView(view, { op, params, input: input.aval, output: aval, module: currentModule() });
   }
+}
+
+/** Whoever saves a view of a tensor that has a stand-in keeps that too. */
+function shareStandIn(input: Tensor | undefined, view: Tensor | undefined): void {
+  if (input?.standIn && view && sharesMemory(input, view)) view.standIn = input.standIn.retain();
+}
+
+/** Where the memory could not be viewed the result is a copy; a trace always views. */
+function sharesMemory(input: Tensor, view: Tensor): boolean {
+  return view.data.kind !== 'buffer' || view.data.root === input.data.root;
 }
 
 function makeNode(

@@ -6,6 +6,7 @@ let gradEnabled = true;
 let phase: Phase = 'forward';
 const modulePath: string[] = [];
 const regionPath: number[] = [];
+let discarding = false;
 let markedName: string | undefined;
 let policy: CheckpointPolicy | undefined;
 let recomputing = false;
@@ -72,13 +73,23 @@ export function currentRegions(): readonly number[] {
   return regionPath;
 }
 
-export function withRegion<T>(region: number, body: () => T): T {
+/** Runs `body` inside `region`; `discards`: what the region makes is kept by nobody (checkpointing.md S7). */
+export function withRegion<T>(region: number, body: () => T, discards = false): T {
+  const before = discarding;
+  // What an outermost region hands on is for that one to say.
+  if (regionPath.length === 0) discarding = discards;
   regionPath.push(region);
   try {
     return body();
   } finally {
     regionPath.pop();
+    discarding = before;
   }
+}
+
+/** Whether the outermost region being run discards its outputs. */
+export function discardsOutput(): boolean {
+  return discarding;
 }
 
 /** Runs `body` as if no region were active: a recompute starts afresh (checkpointing.md C3). */

@@ -9,7 +9,7 @@ import type { DType } from '../core/dtype.ts';
 import type { Shape } from '../core/shape.ts';
 import type { TensorData } from './data.ts';
 import { type SavedValue, edgeOf } from './graph-node.ts';
-import { type TapeEdge, type TapeNode, Tensor } from './tensor.ts';
+import { type StandIn, type TapeEdge, type TapeNode, Tensor } from './tensor.ts';
 
 /** What is known of the op that saves, for hooks that report or decide by op. */
 export interface SaveContext {
@@ -54,6 +54,13 @@ export interface HeldValue {
   readonly heldByHooks: Iterable<HeldValue>;
 }
 
+/** A tensor's stand-in, as savers see it: the tensor itself need not know the hooks. */
+export interface SaveStandIn<T = unknown> extends StandIn {
+  readonly hooks: SavedTensorHooks<T>;
+  /** Hooks in force where it was made: under others those are asked. */
+  readonly under: SavedTensorHooks | undefined;
+}
+
 const hookStack: (SavedTensorHooks | undefined)[] = [];
 
 export function currentHooks(): SavedTensorHooks | undefined {
@@ -95,6 +102,13 @@ function pack(hooks: SavedTensorHooks, tensor: Tensor, context: SaveContext): un
   return (packed === tensor ? tensor.detach() : packed).keep();
 }
 
+/** The hooks of the tensor itself, or those around whoever saves it. */
+function hooksFor(tensor: Tensor): SavedTensorHooks | undefined {
+  const standIn = tensor.standIn as SaveStandIn | undefined;
+  const around = currentHooks();
+  return standIn && standIn.under === around ? standIn.hooks : around;
+}
+
 export class SavedTensor implements SavedValue<Tensor>, HeldValue {
   readonly #slot: Slot;
   readonly shape: Shape;
@@ -111,7 +125,7 @@ export class SavedTensor implements SavedValue<Tensor>, HeldValue {
     this.#ownOutput = ownOutput;
     this.#edge = ownOutput === undefined ? edgeOf(tensor) : undefined;
     this.#context = context;
-    const hooks = currentHooks();
+    const hooks = hooksFor(tensor);
     if (hooks) {
       this.#slot = { kind: 'packed', hooks, packed: pack(hooks, tensor, context) };
     } else {

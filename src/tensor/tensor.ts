@@ -26,6 +26,14 @@ export interface LeafHooks {
   readonly accumulated: readonly PostAccumulateHook[];
 }
 
+/** What an op that saves a tensor keeps in its place. Counted: each handle that has it owns one. */
+export interface StandIn {
+  /** The SavedTensorHooks of whoever saves the tensor. */
+  readonly hooks: unknown;
+  retain(): this;
+  release(): void;
+}
+
 const noHooks: LeafHooks = { gradient: [], accumulated: [] };
 
 /** Methods are declared by ops/methods.ts through interface merging. */
@@ -47,6 +55,7 @@ export class Tensor {
   /** Generation of the lineage that `#node` is of. */
   #generation = 0;
   #gradient: Tensor | undefined;
+  #standIn: StandIn | undefined;
   #leafHooks: LeafHooks = noHooks;
   /** checkpointName mark or parameter name, for reports. */
   label: string | undefined;
@@ -187,6 +196,17 @@ export class Tensor {
     if (place) this.attach(place.node, place.index);
   }
 
+  /** What is saved in this tensor's place; views and aliases share it, detached handles do not have it. */
+  get standIn(): StandIn | undefined {
+    return this.#standIn;
+  }
+
+  /** Takes over one owner of `standIn`. */
+  set standIn(standIn: StandIn | undefined) {
+    this.#standIn?.release();
+    this.#standIn = standIn;
+  }
+
   /** Makes this handle output `index` of `node`; takes over one owner of the node. */
   attach(node: TapeNode, index: number): void {
     const old = this.#node;
@@ -236,6 +256,7 @@ export class Tensor {
     if (node) twin.attach(node.retain(), this.#outputIndex);
     else twin.#requiresGrad = this.requiresGrad;
     if (node) this.addView(twin, undefined);
+    twin.#standIn = this.#standIn?.retain();
     return twin;
   }
 
@@ -260,6 +281,7 @@ export class Tensor {
     const lineage = this.#lineage;
     this.#lineage = undefined;
     lineage?.leave();
+    this.standIn = undefined;
   }
 
   [Symbol.dispose](): void {

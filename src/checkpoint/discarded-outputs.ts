@@ -22,7 +22,6 @@ import type { Source } from './selective/tape.ts';
 
 /** The region, as its outputs know it. */
 export interface OutputRegion {
-  readonly name: () => string;
   readonly sourceOf: (tensor: Tensor) => Source | undefined;
   readonly hold: (tensor: Tensor, context: SaveContext, part: OutputPart) => Holder;
   readonly take: (holder: Holder) => Tensor;
@@ -48,12 +47,11 @@ export class DiscardedOutputs {
         position: position++,
         aval: tensor.aval,
         layout: layoutOf(tensor),
-        version: tensor.version,
         source: region.sourceOf(tensor),
       };
       if (given.has(tensor.data.root)) return;
       this.#outputs.push(output);
-      tensor.standIn = this.#standInFor(output);
+      tensor.standIn = this.#standInFor(output, tensor.version);
     });
   }
 
@@ -67,13 +65,10 @@ export class DiscardedOutputs {
     return this.#outputs.flatMap(({ source }) => source ?? []);
   }
 
-  #standInFor(output: DiscardedOutput): SaveStandIn<Holder> {
+  #standInFor(output: DiscardedOutput, version: number): SaveStandIn<Holder> {
     const region = this.#region;
     const hooks: SavedTensorHooks<Holder> = {
-      pack: (tensor, context) => {
-        if (tensor.version !== output.version) throw changed(region.name(), tensor, context);
-        return region.hold(tensor, context, { output, layout: layoutOf(tensor) });
-      },
+      pack: (tensor, context) => region.hold(tensor, context, { output, layout: layoutOf(tensor) }),
       unpack: (holder) => region.take(holder),
       release: (holder) => region.drop(holder),
       held: (holder) => region.held(holder),
@@ -81,6 +76,7 @@ export class DiscardedOutputs {
     const standIn: SaveStandIn<Holder> = {
       hooks,
       under: currentHooks(),
+      version,
       retain: () => {
         this.#handles++;
         return standIn;
@@ -98,14 +94,16 @@ export class DiscardedOutputs {
 export function markOutputs<T>(args: unknown, result: unknown, hooks: SavedTensorHooks<T>): void {
   const given = new Set<object>();
   forEachTensor(args, (tensor) => given.add(tensor.data.root));
-  const standIn: SaveStandIn<T> = {
-    hooks,
-    under: currentHooks(),
-    retain: () => standIn,
-    release: () => {},
-  };
   forEachTensor(result, (tensor) => {
-    if (!given.has(tensor.data.root)) tensor.standIn = standIn;
+    if (given.has(tensor.data.root)) return;
+    const standIn: SaveStandIn<T> = {
+      hooks,
+      under: currentHooks(),
+      version: tensor.version,
+      retain: () => standIn,
+      release: () => {},
+    };
+    tensor.standIn = standIn;
   });
 }
 
@@ -141,14 +139,6 @@ function layoutOf({ data }: Tensor): Layout | undefined {
 function sameLayout(tensor: Tensor, layout: Layout | undefined): boolean {
   const own = layoutOf(tensor);
   return own?.offset === layout?.offset && own?.strides.join() === layout?.strides.join();
-}
-
-function changed(region: string, tensor: Tensor, { op, name }: SaveContext): CheckpointError {
-  return new CheckpointError(
-    `checkpoint: an output of ${region} was changed in place before '${name}' of ${op} saved it (got ${tensor.describe()}). ` +
-      'A region that discards its outputs would make it again without the change: clone it first.',
-    { region, op },
-  );
 }
 
 function otherOutput(

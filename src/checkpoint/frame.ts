@@ -135,7 +135,6 @@ export class Frame {
 
   #discard(args: readonly unknown[], result: unknown): DiscardedOutputs {
     const region: OutputRegion = {
-      name: () => this.#name(),
       sourceOf: (tensor) => this.#tape.sourceOf(tensor),
       hold: (tensor, context, part) => {
         const holder = this.#makeHolder(part.output.position, tensor, context, {

@@ -11,7 +11,6 @@ export interface DiscardedOutput {
   readonly position: number;
   readonly aval: Aval;
   readonly layout: Layout | undefined;
-  readonly version: number;
   readonly source: Source | undefined;
 }
 

@@ -59,6 +59,8 @@ export interface SaveStandIn<T = unknown> extends StandIn {
   readonly hooks: SavedTensorHooks<T>;
   /** Hooks in force where it was made: under others those are asked. */
   readonly under: SavedTensorHooks | undefined;
+  /** Of the tensor: once changed in place it is another value, which is saved as any other. */
+  readonly version: number;
 }
 
 const hookStack: (SavedTensorHooks | undefined)[] = [];
@@ -106,7 +108,8 @@ function pack(hooks: SavedTensorHooks, tensor: Tensor, context: SaveContext): un
 function hooksFor(tensor: Tensor): SavedTensorHooks | undefined {
   const standIn = tensor.standIn as SaveStandIn | undefined;
   const around = currentHooks();
-  return standIn && standIn.under === around ? standIn.hooks : around;
+  const stands = standIn?.under === around && standIn?.version === tensor.version;
+  return stands ? standIn?.hooks : around;
 }
 
 export class SavedTensor implements SavedValue<Tensor>, HeldValue {

@@ -16,8 +16,8 @@ the report of \`savedTensors\` says it holds for backward. Generated from \`test
 \`npm run docs:generate\`; the tests there hold every figure equal to the paper's formula, to the byte.
 
 s: tokens of a sequence, b: sequences, h: hidden size, a: heads, t: tensor-parallel processes (8). The layer is the paper's:
-attention with materialized scores, and dropout that keeps its masks. Counted as the paper counts: two bytes per value, one per
-element of a mask, without parameters and without the mean and deviation of the norms (8 bytes per token and norm).
+bfloat16, attention with materialized scores, and dropout that keeps its masks. Left out, as in the paper: parameters, and the
+mean and deviation of the norms (8 bytes per token and norm).
 `;
 
 export function activationMemoryPage(): string {

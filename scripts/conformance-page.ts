@@ -23,8 +23,7 @@ PyTorch's own tests of activation checkpointing, and what becomes of each one he
 \`test/conformance/checkpoint\` by \`npm run docs:generate\`; every *holds* is a test that runs with \`npm test\` and carries
 the PyTorch test's name. Units are PyTorch's: one 512x512 float32 tensor is 1 MiB, one product of two of them is one mm.
 
-*Holds*: tested. *Waits*: for a part that is not built. *Not here*, or -: the case says nothing about this library, with the
-reason.
+*Holds*: tested. *Not here*, or -: the case says nothing about this library, with the reason.
 `;
 
 export function conformancePage(cases: readonly ConformanceCase[] = catalogue): string {
@@ -51,8 +50,8 @@ function summary(cases: readonly ConformanceCase[]): string {
   const count = (execution: 'eager' | 'compiled', kind: Outcome['kind']): string =>
     String(cases.filter((entry) => entry[execution].kind === kind).length);
   const line = (execution: 'eager' | 'compiled'): string =>
-    row([execution, ...(['holds', 'planned', 'absent'] as const).map((k) => count(execution, k))]);
-  return `| of ${cases.length} cases | hold | wait | not here |\n|---|---:|---:|---:|\n${line('eager')}\n${line('compiled')}\n`;
+    row([execution, ...(['holds', 'absent'] as const).map((k) => count(execution, k))]);
+  return `| of ${cases.length} cases | hold | not here |\n|---|---:|---:|\n${line('eager')}\n${line('compiled')}\n`;
 }
 
 function cellsOf({ number, torch, claim, eager, compiled }: ConformanceCase): string[] {
@@ -62,8 +61,7 @@ function cellsOf({ number, torch, claim, eager, compiled }: ConformanceCase): st
 }
 
 function cell(outcome: Outcome): string {
-  if (outcome.kind === 'holds') return 'holds';
-  return outcome.kind === 'planned' ? `waits for ${outcome.what}` : `not here: ${outcome.why}`;
+  return outcome.kind === 'holds' ? 'holds' : `not here: ${outcome.why}`;
 }
 
 function row(cells: readonly string[]): string {

@@ -19,6 +19,7 @@ import type { Aval } from '../ir/aval.ts';
 import { e } from '../ir/expr.ts';
 import type { Op } from '../ir/op.ts';
 import { apply1 } from '../tensor/apply.ts';
+import { keepSource } from '../tensor/saved-source.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import {
   type ReduceParams,
@@ -150,10 +151,14 @@ export const castOp: Op<Tensor, CastParams> = defineOp({
 
 /**
  * `x` in another dtype (torch.Tensor.to). Floats round to nearest even; float to integer truncates;
- * anything to bool is x != 0. A view when the dtype is already right.
+ * anything to bool is x != 0. A view when the dtype is already right. Where backward reads a 16-bit float as
+ * float32, the 16 bits are kept and widened again.
  */
 export function cast(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? reshape(x, x.shape) : apply1(castOp, [x], { dtype });
+  if (x.dtype === dtype) return reshape(x, x.shape);
+  const made = apply1(castOp, [x], { dtype });
+  if (dtype === 'float32' && isFloat(x.dtype)) keepSource(made, x, (own) => cast(own, dtype));
+  return made;
 }
 
 /** `dtype`: of the result; sums of 16-bit floats are taken in float32 whatever it is. */

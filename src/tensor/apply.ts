@@ -130,7 +130,9 @@ function recordView(
 
 /** Whoever saves a view of a tensor that has a stand-in keeps that too. */
 function shareStandIn(input: Tensor | undefined, view: Tensor | undefined): void {
-  if (input?.standIn && view && sharesMemory(input, view)) view.standIn = input.standIn.retain();
+  const standIn = input?.standIn;
+  if (!standIn || !view || standIn.coversViews === false || !sharesMemory(input, view)) return;
+  view.standIn = standIn.retain();
 }
 
 /** Where the memory could not be viewed the result is a copy; a trace always views. */

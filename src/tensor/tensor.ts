@@ -30,6 +30,8 @@ export interface LeafHooks {
 export interface StandIn {
   /** The SavedTensorHooks of whoever saves the tensor. */
   readonly hooks: unknown;
+  /** Default true: views of the tensor have it too. */
+  readonly coversViews?: boolean;
   retain(): this;
   release(): void;
 }

@@ -97,16 +97,13 @@ export function formulaBytes(
   return bytes(sequence * batch * hidden, scores, parallel ? tensorParallel : 1);
 }
 
-/** What the traced layer holds for its backward, with 2 bytes for 4; without statistics and parameters. */
+/** Bytes that the traced layer holds for its backward, the norms' statistics and parameters left out. */
 export function tracedBytes(model: Required<LayerShape>, configuration: Configuration): number {
   const report = tracedReport(model, configuration);
   const counted = report.entries.filter(
     (entry) => entry.category !== 'parameter' && !isStatistic(entry),
   );
-  return counted.reduce(
-    (sum, entry) => sum + (entry.dtype === dtype ? entry.bytes / 2 : entry.bytes),
-    0,
-  );
+  return counted.reduce((sum, entry) => sum + entry.bytes, 0);
 }
 
 /** What the graph of the layer holds. */

@@ -49,7 +49,7 @@ export interface LayerVariant {
   readonly recompute?: 'none' | 'selective' | 'full';
 }
 
-export const dtype = 'float32';
+export const dtype = 'bfloat16';
 const dropRate = 0.1;
 
 /** Dropout that keeps its mask, one byte per element. Retune's own draws it again in backward. */

@@ -8,12 +8,6 @@ import type { Execution } from '../../support/executions.ts';
 export type Outcome =
   /** The claim is tested. */
   | { readonly kind: 'holds'; readonly check: (execution: Execution) => void }
-  /** What is missing for it; `check` tests the part that is there. */
-  | {
-      readonly kind: 'planned';
-      readonly what: string;
-      readonly check?: (execution: Execution) => void;
-    }
   /** Why the case says nothing about this library in this execution. */
   | { readonly kind: 'absent'; readonly why: string };
 
@@ -30,10 +24,6 @@ export interface ConformanceCase {
 
 export function holds(check: (execution: Execution) => void): Outcome {
   return { kind: 'holds', check };
-}
-
-export function planned(what: string, check?: (execution: Execution) => void): Outcome {
-  return check ? { kind: 'planned', what, check } : { kind: 'planned', what };
 }
 
 export function absent(why: string): Outcome {

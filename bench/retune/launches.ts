@@ -7,7 +7,7 @@ import type { Aval } from '../../src/ir/aval.ts';
 import type { Node } from '../../src/ir/graph.ts';
 import type { KernelSpec } from '../../src/ir/kernel.ts';
 import type { AnyOp, Params } from '../../src/ir/op.ts';
-import { currentPhase } from '../../src/tensor/context.ts';
+import { currentPhase, isRecomputing } from '../../src/tensor/context.ts';
 import type { TensorData } from '../../src/tensor/data.ts';
 import { withMode } from '../../src/tensor/mode.ts';
 import { PassThroughMode } from '../../src/tensor/pass-through-mode.ts';
@@ -75,7 +75,7 @@ class TimingMode extends PassThroughMode {
       const avals = inputs.map((input) => input.aval);
       this.#launches.push({
         label: op.name,
-        part: currentPhase(),
+        part: isRecomputing() ? 'recompute' : currentPhase(),
         shapes: shapeList([...avals, ...outputs]),
         ms,
         ...costOf(op, avals, outputs, params),

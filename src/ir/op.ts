@@ -279,9 +279,30 @@ export function savedOutputIndex(name: SaveName): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
-/** Text that is equal exactly when two params objects (of one op) are; unlike JSON it tells -0, infinities and NaN apart. */
+/**
+ * Text that is equal exactly when two params objects (of one op) are; unlike JSON it tells -0, infinities
+ * and NaN apart. Every eager op asks for it, so what params mostly are, flat, goes without JSON.
+ */
 export function paramsKey(params: Params): string {
-  return params === noParams ? '{}' : JSON.stringify(params, exactNumbers);
+  let key = '{';
+  for (const name in params) {
+    const value = params[name];
+    if (value !== undefined) key += `${key === '{' ? '' : ', '}${name}: ${valueKey(value)}`;
+  }
+  return `${key}}`;
+}
+
+function valueKey(value: unknown): string {
+  if (typeof value === 'number') return Object.is(value, -0) ? '-0' : String(value);
+  if (typeof value === 'boolean') return String(value);
+  if (!isNumberList(value)) return JSON.stringify(value, exactNumbers);
+  let key = '';
+  for (const item of value) key += `${key === '' ? '' : ', '}${Object.is(item, -0) ? '-0' : item}`;
+  return `[${key}]`;
+}
+
+function isNumberList(value: unknown): value is readonly number[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'number');
 }
 
 function exactNumbers(_: string, value: unknown): unknown {

@@ -184,3 +184,29 @@ test('what an in-place op of a kernel writes is not given to another output of t
     withCompiled(step, (compiled) => assert.deepEqual(compiled(x).map(values), want));
   });
 });
+
+test('a captured tensor that the step computes into carries gradients there, and no history afterwards', () => {
+  scope(() => {
+    const w = tensor([1, 2], { requiresGrad: true });
+    const make = (buffer: Tensor, view: Tensor) => (): (Tensor | undefined)[] => {
+      addInPlace(buffer, w);
+      return grad(sum(add(mul(buffer, buffer), mul(view, 3))), [w]);
+    };
+    const captured = (): { buffer: Tensor; view: Tensor } => {
+      const buffer = tensor([0, 0]);
+      return { buffer, view: narrow(buffer, 0, 0, 2) };
+    };
+    const eager = captured();
+    const want = make(eager.buffer, eager.view)().map(values);
+    assert.deepEqual(want, [[5, 7]]);
+    const { buffer, view } = captured();
+    withCompiled(make(buffer, view), (compiled) => {
+      assert.deepEqual(compiled().map(values), want);
+      assert.deepEqual([buffer, view].map(values), [[1, 2], [1, 2]]); // biome-ignore format: one line
+      for (const handle of [buffer, view]) assert.ok(handle.isLeaf && !handle.requiresGrad);
+      // Each run starts without history.
+      assert.deepEqual(compiled().map(values), [[7, 11]]);
+      assert.equal(compiled.plans.length, 1);
+    });
+  });
+});

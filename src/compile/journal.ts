@@ -51,6 +51,11 @@ export class Journal implements StateListener {
     return value !== undefined && this.#kept.has(value);
   }
 
+  /** Whether the step read or wrote this state of something from outside. */
+  knows<O extends object, V>(owner: O, state: HostState<O, V>): boolean {
+    return this.#entries.get(owner)?.has(state) ?? false;
+  }
+
   /** The leaf in whose `.grad` this memory was found. */
   leafOfGradient(memory: object): Tensor | undefined {
     return this.#gradients.get(memory);
@@ -112,7 +117,7 @@ function entryOf<O extends object, V>(
   const effect = (): Effect | undefined => {
     const { set } = state;
     const after = state.get(owner);
-    if (!set || (read && Object.is(after, before))) return undefined;
+    if (!set || state.endsWithStep || (read && Object.is(after, before))) return undefined;
     const apply = (): void => set(owner, after);
     if (!(owner instanceof Tensor && isGradient(state))) return { apply, early: false };
     const value = after as Tensor | undefined;

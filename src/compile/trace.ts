@@ -333,7 +333,8 @@ export class TraceMode implements Mode {
     const { data } = tensor;
     if (data instanceof TracedData) return data.value;
     invariant(data instanceof BufferData, () => 'unknown kind of tensor data');
-    if (tensor.node && isGradEnabled()) {
+    const ownHistory = this.#journal.knows(tensor, Tensor.placeState);
+    if (tensor.node && !ownHistory && isGradEnabled()) {
       throw new CompileError(
         `compile: the step uses a tensor that was computed outside it with gradients (got ${tensor.describe()}, from ${tensor.node.name}). ` +
           'Compute it inside the step, or use its detach().',

@@ -13,6 +13,8 @@ export interface HostState<O extends object, V> {
   readonly get: (owner: O) => V;
   /** Sets it back, or again; absent for state that a step may only read. */
   readonly set?: (owner: O, value: V) => void;
+  /** A step's change of it ends with the step: runs do not repeat it. */
+  readonly endsWithStep?: boolean;
   /**
    * What a trace depended on in a value: all of it by default. Two values with the same image are
    * traced alike. Images are compared with Object.is, or with `sameImage`.

@@ -189,6 +189,7 @@ export class Tensor {
 
   /** Makes this handle output `index` of `node`; takes over one owner of the node. */
   attach(node: TapeNode, index: number): void {
+    if (this.#isOutside) noteWrite(this, Tensor.placeState);
     const old = this.#node;
     this.#node = node;
     this.#outputIndex = index;
@@ -271,12 +272,27 @@ export class Tensor {
     return this.#node === undefined && this.#data?.kind === 'buffer';
   }
 
-  static readonly requiresGradState: HostState<Tensor, boolean> = {
+  static readonly requiresGradState: HostState<Tensor, boolean | 'computed'> = {
     describe: (tensor) => `requiresGrad of ${tensor.describe()}`,
-    get: (tensor) => tensor.#requiresGrad,
+    get: (tensor) => (tensor.#node ? 'computed' : tensor.#requiresGrad),
     set: (tensor, value) => {
-      tensor.#requiresGrad = value;
+      if (value !== 'computed') tensor.#requiresGrad = value;
     },
+  };
+
+  /** What computed it. A tensor from outside a traced step that the step computes into has no history after it. */
+  static readonly placeState: HostState<Tensor, TapeNode | undefined> = {
+    describe: (tensor) => `the history of ${tensor.describe()}`,
+    get: (tensor) => tensor.#node,
+    set: (tensor, node) => {
+      if (node) return;
+      const old = tensor.#node;
+      tensor.#node = undefined;
+      tensor.#requiresGrad = false;
+      if (tensor.#steps.length === 0) tensor.#lineage?.setLeaf(undefined);
+      old?.release();
+    },
+    endsWithStep: true,
   };
 
   /** A trace depends on whether there is a gradient and of what kind, not on which one it is. */

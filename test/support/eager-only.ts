@@ -1,0 +1,43 @@
+/**
+ * Tests of eager semantics that do not run again inside `compile`, and why. By file, then by name of the test;
+ * a file with a text instead has no test that could.
+ */
+
+const bytes = 'it counts live bytes, and a compiled step has a plan for those';
+const kernels = 'it looks at how one op lies in memory, or which kernels are made for it';
+const recompute =
+  'it counts what a recompute runs; in a compiled step that is in the plan (test/conformance/checkpoint)';
+
+export const eagerOnly: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'src/autograd/backward.test.ts': {
+    'errors in backward free everything, outside scopes too': bytes,
+  },
+  'src/autograd/leaf.test.ts': {
+    'a hook that throws leaves no memory behind': bytes,
+  },
+  'src/ops/in-place-views.test.ts': {
+    'what a changed view holds goes with the last handle': bytes,
+  },
+  'src/ops/pointwise.test.ts': {
+    'are run-time values: no kernel is made for a second number': kernels,
+  },
+  'src/tensor/saved-tensor.test.ts': {
+    'a tensor that pack makes lives as long as the graph, not as long as the scope': bytes,
+    'hooks that throw leave no memory behind': bytes,
+  },
+  'test/checkpoint.test.ts': {
+    'C1 nothing but the inputs of a region stays alive': bytes,
+    'C2 a region is recomputed once per backward, and again for a second one': recompute,
+    'C2 recomputed tensors go when they are used, under retainGraph too [test_checkpointing_without_reentrant_memory_savings]':
+      bytes,
+    'C2 disjoint backwards in a group share one recompute [test_checkpoint_graph_execution_group]':
+      recompute,
+    'C4 early stop leaves out ops after the last saved tensor': recompute,
+    'C4 the stop cannot be swallowed, and finally blocks run': recompute,
+    'C5 mismatches name the region, the op and both sides [test_checkpoint_detects_non_determinism]':
+      recompute,
+    'C9 random draws are replayed, from user generators too': recompute,
+    'C12 sequential: equal segments, the last one is not checkpointed': recompute,
+    'C13 the process-wide early-stop setting overrides the option and nests': recompute,
+  },
+};

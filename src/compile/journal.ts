@@ -34,6 +34,8 @@ interface Entry {
 
 export class Journal implements StateListener {
   readonly #entries = new Map<object, Map<unknown, Entry>>();
+  /** In the order in which the step came to them. */
+  readonly #all: Entry[] = [];
   readonly #kept = new Set<unknown>();
   /** Memory of gradients that were there before the trace, by leaf. */
   readonly #gradients = new Map<object, Tensor>();
@@ -62,22 +64,18 @@ export class Journal implements StateListener {
   }
 
   guards(): Guard[] {
-    return this.#all().flatMap(({ guard }) => guard ?? []);
+    return this.#all.flatMap(({ guard }) => guard ?? []);
   }
 
   effects(): Effect[] {
-    return this.#all().flatMap(({ effect }) => effect() ?? []);
+    return this.#all.flatMap(({ effect }) => effect() ?? []);
   }
 
   /** Ends the journal: puts back what the trace changed. */
   restore(): void {
     this.#open = false;
-    for (const { undo } of this.#all().reverse()) undo();
+    for (const { undo } of this.#all.toReversed()) undo();
     this.#kept.clear();
-  }
-
-  #all(): Entry[] {
-    return [...this.#entries.values()].flatMap((byState) => [...byState.values()]);
   }
 
   #touch<O extends object, V>(owner: O, state: HostState<O, V>, read: boolean): void {
@@ -92,7 +90,9 @@ export class Journal implements StateListener {
       this.#kept.add(before);
       if (read) this.#gradients.set(before.data.root, owner as unknown as Tensor);
     }
-    byState.set(state, entryOf(owner, state, before, read));
+    const entry = entryOf(owner, state, before, read);
+    byState.set(state, entry);
+    this.#all.push(entry);
   }
 }
 

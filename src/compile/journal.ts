@@ -30,6 +30,7 @@ interface Entry {
   /** The effect, if there is one; to be asked for at the end of the trace. */
   readonly effect: () => Effect | undefined;
   readonly undo: () => void;
+  written: boolean;
 }
 
 export class Journal implements StateListener {
@@ -46,7 +47,7 @@ export class Journal implements StateListener {
   }
 
   onWrite<O extends object, V>(owner: O, state: HostState<O, V>): void {
-    if (this.#open) this.#touch(owner, state, false);
+    if (this.#open) this.#touch(owner, state, false).written = true;
   }
 
   keeps(value: unknown): boolean {
@@ -56,6 +57,11 @@ export class Journal implements StateListener {
   /** Whether the step read or wrote this state of something from outside. */
   knows<O extends object, V>(owner: O, state: HostState<O, V>): boolean {
     return this.#entries.get(owner)?.has(state) ?? false;
+  }
+
+  /** Whether the step has set this state by now. */
+  wrote<O extends object, V>(owner: O, state: HostState<O, V>): boolean {
+    return this.#entries.get(owner)?.get(state)?.written ?? false;
   }
 
   /** The leaf in whose `.grad` this memory was found. */
@@ -78,13 +84,14 @@ export class Journal implements StateListener {
     this.#kept.clear();
   }
 
-  #touch<O extends object, V>(owner: O, state: HostState<O, V>, read: boolean): void {
+  #touch<O extends object, V>(owner: O, state: HostState<O, V>, read: boolean): Entry {
     let byState = this.#entries.get(owner);
     if (!byState) {
       byState = new Map();
       this.#entries.set(owner, byState);
     }
-    if (byState.has(state)) return;
+    const known = byState.get(state);
+    if (known) return known;
     const before = state.get(owner);
     if (before instanceof Tensor && !before.disposed) {
       this.#kept.add(before);
@@ -93,6 +100,7 @@ export class Journal implements StateListener {
     const entry = entryOf(owner, state, before, read);
     byState.set(state, entry);
     this.#all.push(entry);
+    return entry;
   }
 }
 
@@ -126,7 +134,7 @@ function entryOf<O extends object, V>(
   const undo = (): void => {
     if (state.set && !Object.is(state.get(owner), before)) state.set(owner, before);
   };
-  return { guard: read ? guard : undefined, effect, undo };
+  return { guard: read ? guard : undefined, effect, undo, written: false };
 }
 
 function isGradient(state: object): boolean {

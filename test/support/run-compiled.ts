@@ -15,7 +15,7 @@ import { eagerMode } from '../../src/tensor/backend.ts';
 import { noGrad } from '../../src/tensor/context.ts';
 import type { TensorData } from '../../src/tensor/data.ts';
 import { toHost } from '../../src/tensor/factory.ts';
-import type { Generator } from '../../src/tensor/generator.ts';
+import { defaultGenerator, type Generator } from '../../src/tensor/generator.ts';
 import { type Mode, withMode } from '../../src/tensor/mode.ts';
 import { PassThroughMode } from '../../src/tensor/pass-through-mode.ts';
 import { withSavedTensorHooks } from '../../src/tensor/saved-tensor.ts';
@@ -27,7 +27,9 @@ export type HostValues = 'constants' | 'state';
 
 /** Fails unless `body` does the same eagerly and compiled. */
 export function runCompiled(body: () => unknown, hostValues: HostValues): void {
+  const start = defaultGenerator.getState();
   const reads = eagerReads(body);
+  defaultGenerator.setState(start);
   const outside: TensorData[] = [];
   let draws = false;
   const step = (): Tensor[] => {

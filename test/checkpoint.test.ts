@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { alsoCompiled } from './support/also-compiled.ts';
 import {
   AutogradError,
   Generator,
@@ -33,6 +33,8 @@ import { liveBytes } from '../src/tensor/backend.ts';
 import { ArgumentError, CheckpointError } from '../src/core/errors.ts';
 import { checkLiveBytes } from './support/backend.ts';
 import { countOps } from './support/op-counter.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

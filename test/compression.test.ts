@@ -205,8 +205,7 @@ function compiledRun(wrap: Wrap): { results: Float64Array[]; planned: number; me
     scope(() => {
       step(x);
     });
-    // The generator's state is written to a block of its own while the step runs.
-    const measured = allocator.stats().peak - before - 64;
+    const measured = allocator.stats().peak - before;
     const planned = step.plans[0]?.peakBytes ?? 0;
     step.dispose();
     return { results, planned, measured };

@@ -1,7 +1,7 @@
 /** Gradients: which leaves get them, higher orders, accumulation, errors, and memory after errors. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { AutogradError } from '../core/errors.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
 import '../ops/methods.ts';
@@ -19,6 +19,8 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { backward, grad } from './backward.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -1,7 +1,7 @@
 /** Hooks on gradients, hooks after accumulation, and gradients of computed tensors. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { AutogradError, ShapeError } from '../core/errors.ts';
 import '../ops/methods.ts';
 import { add, mul } from '../ops/arithmetic.ts';
@@ -14,6 +14,8 @@ import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { backward, grad } from './backward.ts';
 import { registerHook, registerPostAccumulateGradHook, retainGrad } from './leaf.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

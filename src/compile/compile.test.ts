@@ -6,9 +6,11 @@ import { backward, grad } from '../autograd/backward.ts';
 import { CompileError, DisposedError } from '../core/errors.ts';
 import '../ops/methods.ts';
 import { add, mul } from '../ops/arithmetic.ts';
-import { reshape, sum } from '../ops/broadcast.ts';
+import { cast, reshape, sum } from '../ops/broadcast.ts';
+import { full } from '../ops/creation.ts';
 import { addInPlace } from '../ops/in-place.ts';
 import { matmul } from '../ops/matmul/matmul.ts';
+import { softmax } from '../ops/softmax.ts';
 import { exp } from '../ops/unary.ts';
 import { transpose } from '../ops/views.ts';
 import { createReferenceBackend } from '../runtime/registry.ts';
@@ -269,4 +271,25 @@ test('each backend has its own plan; after dispose a step is planned afresh', ()
   );
   assert.equal(reference.allocator.stats().live, 0);
   reference.dispose();
+});
+
+test('values between fused ops are rounded and wrapped as their dtype is', () => {
+  scope(() => {
+    const x = tensor([1.001, -2.003, 300.3, -129.7, 65_520, 1e-7]);
+    const steps: ((x: Tensor) => Tensor)[] = [
+      (y) => cast(cast(y, 'bfloat16'), 'float32'),
+      (y) => cast(cast(y, 'float16'), 'float32'),
+      (y) => cast(cast(y, 'int8'), 'float32'),
+      (y) => cast(mul(add(cast(y, 'bfloat16'), 0.1), 1.7), 'float32'),
+      (y) => softmax(mul(cast(y, 'float16'), 0.01), -1),
+      (y) => mul(y, cast(full([6], 0.1, { dtype: 'bfloat16' }), 'float32')),
+    ];
+    for (const step of steps) {
+      const want = values(step(x));
+      withCompiled(step, (compiled) => {
+        assert.deepEqual(values(compiled(x)), want);
+        assert.equal(compiled.plans[0]?.launches, 1, 'it is one kernel all the same');
+      });
+    }
+  });
 });

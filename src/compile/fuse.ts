@@ -6,6 +6,7 @@
 
 import { type Graph, type Node, type Value, liveOutputs, usesOf } from '../ir/graph.ts';
 import { avalBytes } from '../ir/aval.ts';
+import { e } from '../ir/expr.ts';
 import { baseOf } from './base-value.ts';
 import {
   type InlineSource,
@@ -77,7 +78,9 @@ function inlineFills(
     if (node.op?.lower.kind === 'view' && value && source) found.set(value, source);
     const template = node.op?.traits.class === 'creation' ? templateOf(node) : undefined;
     const expr = template && fillOf(template);
-    if (value && expr) found.set(value, { axes: undefined, expr });
+    if (value && expr) {
+      found.set(value, { axes: undefined, expr: e.stored(expr, value.aval.dtype) });
+    }
   }
   for (const node of [...graph.nodes].reverse()) {
     for (const value of node.outputs) {

@@ -30,10 +30,13 @@ interface Entry {
   /** The effect, if there is one; to be asked for at the end of the trace. */
   readonly effect: () => Effect | undefined;
   readonly undo: () => void;
+  written: boolean;
 }
 
 export class Journal implements StateListener {
   readonly #entries = new Map<object, Map<unknown, Entry>>();
+  /** In the order in which the step came to them. */
+  readonly #all: Entry[] = [];
   readonly #kept = new Set<unknown>();
   /** Memory of gradients that were there before the trace, by leaf. */
   readonly #gradients = new Map<object, Tensor>();
@@ -44,7 +47,7 @@ export class Journal implements StateListener {
   }
 
   onWrite<O extends object, V>(owner: O, state: HostState<O, V>): void {
-    if (this.#open) this.#touch(owner, state, false);
+    if (this.#open) this.#touch(owner, state, false).written = true;
   }
 
   keeps(value: unknown): boolean {
@@ -56,43 +59,48 @@ export class Journal implements StateListener {
     return this.#entries.get(owner)?.has(state) ?? false;
   }
 
+  /** Whether the step has set this state by now. */
+  wrote<O extends object, V>(owner: O, state: HostState<O, V>): boolean {
+    return this.#entries.get(owner)?.get(state)?.written ?? false;
+  }
+
   /** The leaf in whose `.grad` this memory was found. */
   leafOfGradient(memory: object): Tensor | undefined {
     return this.#gradients.get(memory);
   }
 
   guards(): Guard[] {
-    return this.#all().flatMap(({ guard }) => guard ?? []);
+    return this.#all.flatMap(({ guard }) => guard ?? []);
   }
 
   effects(): Effect[] {
-    return this.#all().flatMap(({ effect }) => effect() ?? []);
+    return this.#all.flatMap(({ effect }) => effect() ?? []);
   }
 
   /** Ends the journal: puts back what the trace changed. */
   restore(): void {
     this.#open = false;
-    for (const { undo } of this.#all().reverse()) undo();
+    for (const { undo } of this.#all.toReversed()) undo();
     this.#kept.clear();
   }
 
-  #all(): Entry[] {
-    return [...this.#entries.values()].flatMap((byState) => [...byState.values()]);
-  }
-
-  #touch<O extends object, V>(owner: O, state: HostState<O, V>, read: boolean): void {
+  #touch<O extends object, V>(owner: O, state: HostState<O, V>, read: boolean): Entry {
     let byState = this.#entries.get(owner);
     if (!byState) {
       byState = new Map();
       this.#entries.set(owner, byState);
     }
-    if (byState.has(state)) return;
+    const known = byState.get(state);
+    if (known) return known;
     const before = state.get(owner);
     if (before instanceof Tensor && !before.disposed) {
       this.#kept.add(before);
       if (read) this.#gradients.set(before.data.root, owner as unknown as Tensor);
     }
-    byState.set(state, entryOf(owner, state, before, read));
+    const entry = entryOf(owner, state, before, read);
+    byState.set(state, entry);
+    this.#all.push(entry);
+    return entry;
   }
 }
 
@@ -126,7 +134,7 @@ function entryOf<O extends object, V>(
   const undo = (): void => {
     if (state.set && !Object.is(state.get(owner), before)) state.set(owner, before);
   };
-  return { guard: read ? guard : undefined, effect, undo };
+  return { guard: read ? guard : undefined, effect, undo, written: false };
 }
 
 function isGradient(state: object): boolean {

@@ -5,7 +5,7 @@
 
 import { definite } from '../core/errors.ts';
 import type { Node, Value } from '../ir/graph.ts';
-import { type Expr, mapExpr } from '../ir/expr.ts';
+import { e, type Expr, mapExpr } from '../ir/expr.ts';
 import type { KernelTemplate, TemplateInput } from '../ir/op.ts';
 import type { Layout, Shape } from '../core/shape.ts';
 
@@ -69,7 +69,9 @@ export interface InlineSource {
 
 export function innerOutput(group: KernelGroup, value: Value): InlineSource | undefined {
   const found = group.outputs.find((output) => output.value === value);
-  return found && !found.relayout ? found : undefined;
+  if (!found || found.relayout) return undefined;
+  // A reader inside the kernel sees what one outside would read back.
+  return { axes: found.axes, expr: e.stored(found.expr, value.aval.dtype) };
 }
 
 /** The expression of a node that fills its output with one value; undefined for all others. */

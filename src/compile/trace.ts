@@ -20,7 +20,7 @@ import {
   isGradEnabled,
 } from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
-import type { Generator } from '../tensor/generator.ts';
+import { Generator } from '../tensor/generator.ts';
 import { type HostState, withStateListener } from '../tensor/host-state.ts';
 import { type Mode, withMode } from '../tensor/mode.ts';
 import { currentHooks } from '../tensor/saved-tensor.ts';
@@ -318,6 +318,11 @@ export class TraceMode implements Mode {
   }
 
   drawState(generator: Generator): { readonly state: Tensor; readonly draw: number } {
+    // A step that puts a generator somewhere, or makes it, draws the same in each run.
+    if (this.#journal.wrote(generator, Generator.position)) {
+      const host = generator.stateTensor(generator.advance());
+      return { state: new Tensor(this.fromHost(host), host.shape, host.dtype), draw: 0 };
+    }
     let input = this.#generators.get(generator);
     if (!input) {
       const label = `generator${this.#generators.size}`;
@@ -326,7 +331,8 @@ export class TraceMode implements Mode {
       this.#generators.set(generator, input);
     }
     const state = new Tensor(this.wrap(input.value), [4], 'uint32');
-    return { state, draw: input.draws++ };
+    input.draws++;
+    return { state, draw: generator.foresee() };
   }
 
   /** The graph value that a tensor stands for at this moment. */

@@ -7,6 +7,8 @@
  * reassociate or drop nodes. So a recomputed value equals the first one bit for bit.
  */
 
+import type { DType } from '../core/dtype.ts';
+
 /** What a value is while it is computed on. Storage dtypes widen to one of these when loaded. */
 export type ComputeType = 'f32' | 'i32' | 'u32' | 'bool';
 
@@ -93,6 +95,13 @@ export type Expr =
     }
   /** Value conversion: float to int truncates and saturates (NaN to 0), bool to number 0/1, number to bool x != 0. */
   | { readonly kind: 'cast'; readonly x: Expr; readonly type: ComputeType }
+  /** What reading `x` gives once it was stored as `dtype`: rounded to 16 bits, or wrapped to 8. */
+  | {
+      readonly kind: 'stored';
+      readonly x: Expr;
+      readonly dtype: NarrowDType;
+      readonly type: ComputeType;
+    }
   /**
    * Reduction of `x` over all reduced axes of the kernel's space: the same value at every point of a
    * row. May stand inside other expressions, and its operand may hold earlier reductions (softmax:
@@ -111,6 +120,9 @@ export type Expr =
       readonly index: Expr;
       readonly type: 'u32';
     };
+
+/** Dtypes that hold less than the type in which they are computed on. */
+export type NarrowDType = 'float16' | 'bfloat16' | 'int8';
 
 export const e = {
   input: (index: number, type: ComputeType = 'f32'): Expr => ({ kind: 'input', index, type }),
@@ -148,6 +160,9 @@ export const e = {
     type: a.type,
   }),
   cast: (x: Expr, type: ComputeType): Expr => (x.type === type ? x : { kind: 'cast', x, type }),
+  /** Itself for dtypes that hold all of their compute type. */
+  stored: (x: Expr, dtype: DType): Expr =>
+    isNarrow(dtype) ? { kind: 'stored', x, dtype, type: x.type } : x,
   reduce: (op: ReduceOp, x: Expr): Expr => ({ kind: 'reduce', op, x, type: x.type }),
   random: (state: readonly [Expr, Expr, Expr, Expr], draw: number, index: Expr): Expr => ({
     kind: 'random',
@@ -158,6 +173,10 @@ export const e = {
   }),
 } as const;
 
+function isNarrow(dtype: DType): dtype is NarrowDType {
+  return dtype === 'float16' || dtype === 'bfloat16' || dtype === 'int8';
+}
+
 export const comparisons: ReadonlySet<BinaryOp> = new Set(['eq', 'ne', 'lt', 'le', 'gt', 'ge']);
 
 /** The direct operands of an expression, in evaluation order. */
@@ -165,6 +184,7 @@ export function operands(x: Expr): readonly Expr[] {
   switch (x.kind) {
     case 'unary':
     case 'cast':
+    case 'stored':
     case 'reduce':
       return [x.x];
     case 'binary':
@@ -186,6 +206,7 @@ export function withOperands(x: Expr, parts: readonly Expr[]): Expr {
   switch (x.kind) {
     case 'unary':
     case 'cast':
+    case 'stored':
     case 'reduce':
       return { ...x, x: at(0) };
     case 'binary':
@@ -270,6 +291,8 @@ function head(x: Expr): string {
       return '@linear';
     case 'cast':
       return `to.${x.type}`;
+    case 'stored':
+      return `as.${x.dtype}`;
     case 'random':
       return `random#${x.draw}`;
     case 'unary':

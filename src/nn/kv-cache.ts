@@ -12,6 +12,7 @@ import { narrow } from '../ops/slice.ts';
 import { noGrad } from '../tensor/context.ts';
 import { fromHost } from '../tensor/factory.ts';
 import { type HostState, noteRead, noteWrite } from '../tensor/host-state.ts';
+import { currentMode } from '../tensor/mode.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { writeTensor } from '../tensor/write.ts';
@@ -77,7 +78,8 @@ export class KvCache {
       );
     }
     this.#setPresent({ start, length: start + count });
-    writeTensor(this.kvLength, hostTensor([start + count], [1], 'int32'));
+    const length = hostTensor([start + count], [1], 'int32');
+    currentMode().onEachRun(() => writeTensor(this.kvLength, length));
   }
 
   /** Forgets all tokens. */

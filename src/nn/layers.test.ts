@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { backward } from '../autograd/backward.ts';
 import { ArgumentError } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
@@ -24,11 +25,11 @@ import { Module } from './module.ts';
 import { LayerNorm } from './norm.ts';
 import { inverseFrequencies, RotaryEmbedding } from './rotary.ts';
 
+const test = alsoCompiled(import.meta.url);
+
 const before = liveBytes();
 
-test.after(() => assert.equal(liveBytes(), before));
-
-const generator = new Generator(5);
+after(() => assert.equal(liveBytes(), before));
 
 function near(got: ArrayLike<number>, want: ArrayLike<number>, bound = 1e-5): void {
   assert.equal(got.length, want.length);
@@ -166,7 +167,7 @@ test('rotary tables by range and by position agree; positions end', () => {
   );
 });
 
-function attentionLayer(window?: number): Attention {
+function attentionLayer(generator: Generator, window?: number): Attention {
   const project = (outputs: number, inputs = 8): Linear =>
     new Linear(inputs, outputs, { bias: false, init: normalInit({ std: 0.5, generator }) });
   return new Attention({
@@ -183,7 +184,8 @@ function attentionLayer(window?: number): Attention {
 
 for (const window of [undefined, 3]) {
   test(`attention over a cache, piece by piece, equals attention at once (window ${window})`, () => {
-    using layer = attentionLayer(window);
+    const generator = new Generator(5);
+    using layer = attentionLayer(generator, window);
     using cache = new KvCache({ layers: 1, batch: 2, maxLength: 9, numKvHeads: 2, headDim: 4 });
     scope(() =>
       noGrad(() => {
@@ -214,7 +216,8 @@ for (const window of [undefined, 3]) {
 }
 
 test('attention is causal: later tokens do not change earlier results', () => {
-  using layer = attentionLayer();
+  const generator = new Generator(5);
+  using layer = attentionLayer(generator);
   scope(() => {
     const values = toArray(normal([1, 5, 8], { generator }));
     const changed = values.map((value, i) => (i >= 3 * 8 ? value + 1 : value));

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { backward } from '../autograd/backward.ts';
 import { ConfigError, DisposedError, ShapeError } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
@@ -17,9 +18,11 @@ import { Module, ModuleList, pathSegment } from './module.ts';
 import { RMSNorm } from './norm.ts';
 import { buffer, parameter } from './parameter.ts';
 
+const test = alsoCompiled(import.meta.url);
+
 const before = liveBytes();
 
-test.after(() => assert.equal(liveBytes(), before));
+after(() => assert.equal(liveBytes(), before));
 
 class Block extends Module<[x: Tensor], Tensor> {
   readonly upProj = new Linear(2, 3, { init: onesInit, biasInit: zerosInit });

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { type Expr, e, printExprs } from '../ir/expr.ts';
 import { gradientExprs } from './derivative.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 const x = e.input(0);
 const y = e.input(1);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { AutogradError, DTypeError, ShapeError } from '../core/errors.ts';
 import { backward } from '../autograd/backward.ts';
@@ -22,6 +23,8 @@ import {
 import { narrow } from './slice.ts';
 import { exp } from './unary.ts';
 import { clone, transpose } from './views.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

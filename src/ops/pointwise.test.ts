@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { countOps } from '../../test/support/op-counter.ts';
 import { backward, grad } from '../autograd/backward.ts';
@@ -14,6 +15,8 @@ import { cast, sum } from './broadcast.ts';
 import { eq, gt, where } from './comparison.ts';
 import { full, ones } from './creation.ts';
 import { exp, neg, sqrt, tanh } from './unary.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -1,7 +1,7 @@
 /** One-byte formats: every code of e4m3, rounding, error bounds, and what cannot be represented. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import fc from 'fast-check';
 import { ShapeError } from '../core/errors.ts';
 import '../tensor/backend.ts';
@@ -10,6 +10,8 @@ import { fromHost, tensor, toArray } from '../tensor/factory.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { type ByteFormat, dequantize, quantize } from './quantize.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { checkLiveBytes, onReference } from '../../test/support/backend.ts';
 import { philox, unitFloat } from '../core/random.ts';
 import { backward } from '../autograd/backward.ts';
@@ -8,6 +9,8 @@ import { Generator } from '../tensor/generator.ts';
 import { scope } from '../tensor/with-scope.ts';
 import { full, ones } from './creation.ts';
 import { bernoulli, dropout, normal, randint, uniform } from './random.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

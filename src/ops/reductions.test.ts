@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { checkLiveBytes } from '../../test/support/backend.ts';
 import { backward } from '../autograd/backward.ts';
 import { DTypeError, ShapeError } from '../core/errors.ts';
@@ -16,6 +17,8 @@ import { prod } from './prod.ts';
 import { normal } from './random.ts';
 import { all, amax, any, logsumexp, mean, std, sumSquares, variance } from './reductions.ts';
 import { softmax } from './softmax.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

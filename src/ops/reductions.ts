@@ -129,16 +129,16 @@ export function sumSquares(x: Tensor, axes?: Axes, options: ReduceOptions = {}):
 function extremeOp(name: string, op: 'max' | 'min'): Op<Tensor, ReduceParams> {
   return reductionOp<ReduceParams, 'x' | 'out'>({
     name,
-    dtype: (x) => x.dtype,
-    expr: (x, { input, params }) => {
-      if (numElements(input.shape) === 0 && rowCount(input, params) === 0) {
+    dtype: (x, params) => {
+      if (numElements(x.shape) === 0 && rowCount(x, params) === 0) {
         throw new ShapeError(
-          `${name}: an empty row has no extreme (got shape ${formatShape(input.shape)} over axes [${params.axes.join(', ')}]). ` +
+          `${name}: an empty row has no extreme (got shape ${formatShape(x.shape)} over axes [${params.axes.join(', ')}]). ` +
             'Reduce over axes that are not empty.',
         );
       }
-      return reduceOver(op, x.type === 'bool' ? e.cast(x, 'i32') : x, params);
+      return x.dtype;
     },
+    expr: (x, { params }) => reduceOver(op, x.type === 'bool' ? e.cast(x, 'i32') : x, params),
     saves: ['x', 'out'],
     vjp: (g, { inputs, params, saved }) => {
       const x = present(inputs[0]);

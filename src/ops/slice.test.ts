@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import fc from 'fast-check';
 import { checkLiveBytes, onReference } from '../../test/support/backend.ts';
 import { ShapeError } from '../core/errors.ts';
@@ -11,6 +12,8 @@ import { mergeAxes } from './kernels/slice-scatter.ts';
 import { flip, narrow, select, slice, sliceScatter } from './slice.ts';
 import { chunk, split, unbind } from './split.ts';
 import { reshape } from './broadcast.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import fc from 'fast-check';
 import { numElements } from '../core/shape.ts';
 import { firstStage } from './stages.ts';
+
+const it = alsoCompiled(import.meta.url);
 
 describe('firstStage', () => {
   it('leaves small and partial reductions alone', () => {

@@ -15,7 +15,8 @@ import { eagerMode } from '../tensor/backend.ts';
 import { noGrad, withPhase } from '../tensor/context.ts';
 import { BufferData } from '../tensor/data.ts';
 import { fromHost, tensor } from '../tensor/factory.ts';
-import { type HostState, noteRead } from '../tensor/host-state.ts';
+import { type HostState, noteRead, noteWrite } from '../tensor/host-state.ts';
+import { onEveryRun } from '../tensor/host-work.ts';
 import { currentMode, withMode } from '../tensor/mode.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
@@ -27,8 +28,13 @@ export type ParameterList = Iterable<Tensor | readonly [string, Tensor]>;
 /** Settings of one group; those left out are the optimizer's. */
 export type GroupOf<H> = Partial<H> & { readonly params: ParameterList };
 
+interface NamedTensor {
+  readonly name: string;
+  readonly tensor: Tensor;
+}
+
 export interface ParameterGroup<H> {
-  readonly params: readonly { readonly name: string; readonly tensor: Tensor }[];
+  readonly params: readonly NamedTensor[];
   /** Read before each run; may be changed between steps. */
   readonly settings: H;
 }
@@ -58,6 +64,8 @@ interface ParameterState {
   readonly slots: Map<string, Tensor>;
   /** Updates so far. */
   steps: number;
+  /** Updates that the step being traced has asked for before now; each run makes them. */
+  ahead: number;
 }
 
 export abstract class Optimizer<H extends { lr: number }> {
@@ -67,6 +75,8 @@ export abstract class Optimizer<H extends { lr: number }> {
   readonly #states = new Map<Tensor, ParameterState>();
   /** One float32 tensor for the parameters of a group that have been updated equally often. */
   readonly #scalars: Tensor[] = [];
+  /** How many of them are taken: all updates of a compiled step have their own. */
+  #scalarsTaken = 0;
 
   constructor(params: ParameterList | readonly GroupOf<H>[], defaults: H) {
     const list = [...params];
@@ -91,7 +101,9 @@ export abstract class Optimizer<H extends { lr: number }> {
 
   /** Sets the learning rate of every group. */
   set lr(value: number) {
-    for (const { settings } of this.groups) settings.lr = value;
+    onEveryRun(this, Optimizer.ratesState, () => {
+      for (const { settings } of this.groups) settings.lr = value;
+    });
   }
 
   /** Updates every parameter that has a gradient (torch.optim.Optimizer.step). */
@@ -205,29 +217,44 @@ export abstract class Optimizer<H extends { lr: number }> {
   }
 
   #stepAll(factor: Tensor | undefined): void {
-    let used = 0;
+    if (currentMode().tracing) noteWrite(this, Optimizer.scalarsTakenState);
+    else this.#scalarsTaken = 0;
     for (const { params, settings } of this.groups) {
       const ready = params.filter(({ tensor }) => tensor.grad && tensor.requiresGrad);
-      const counts = (): number[] => ready.map(({ tensor }) => this.#stateOf(tensor).steps);
+      const states = ready.map(({ tensor }) => this.#stateOf(tensor));
+      const ahead = states.map((state) => state.ahead);
+      const counts = (): number[] => states.map(({ steps }, i) => steps + (ahead[i] ?? 0));
       noteRead({ variant: () => this.variant(settings), counts }, updateShape);
-      const bySteps = Map.groupBy(ready, ({ tensor }) => this.#stateOf(tensor).steps);
-      for (const members of bySteps.values()) {
-        const scalars = this.#scalarsTensor(used++, settings);
-        const states = members.map(({ tensor }) => this.#stateOf(tensor));
-        currentMode().onEachRun(() => {
-          for (const state of states) state.steps++;
-          const values = this.scalarsOf(settings, states[0]?.steps ?? 1);
-          writeTensor(scalars, hostTensor(values, scalars.shape, 'float32'));
-        });
-        const scaled = factor ? withFactor(scalars, factor) : scalars;
-        for (const { name, tensor } of members) {
-          const { grad } = tensor;
-          invariant(grad, () => `${name} lost its gradient during the step`);
-          scope(() =>
-            this.update(tensor, grad, scaled, settings, (slot) => this.slot(tensor, name, slot)),
-          );
-        }
+      const bySteps = Map.groupBy(ready, ({ tensor }) => {
+        const state = this.#stateOf(tensor);
+        return state.steps + state.ahead;
+      });
+      for (const members of bySteps.values()) this.#updateAlike(members, settings, factor);
+    }
+  }
+
+  /** One update of parameters that have been updated equally often. */
+  #updateAlike(members: readonly NamedTensor[], settings: H, factor: Tensor | undefined): void {
+    const scalars = this.#scalarsTensor(this.#scalarsTaken++, settings);
+    const states = members.map(({ tensor }) => this.#stateOf(tensor));
+    if (currentMode().tracing) {
+      for (const state of states) {
+        noteWrite(state, aheadState);
+        state.ahead++;
       }
+    }
+    currentMode().onEachRun(() => {
+      for (const state of states) state.steps++;
+      const values = this.scalarsOf(settings, states[0]?.steps ?? 1);
+      writeTensor(scalars, hostTensor(values, scalars.shape, 'float32'));
+    });
+    const scaled = factor ? withFactor(scalars, factor) : scalars;
+    for (const { name, tensor } of members) {
+      const { grad } = tensor;
+      invariant(grad, () => `${name} lost its gradient during the step`);
+      scope(() =>
+        this.update(tensor, grad, scaled, settings, (slot) => this.slot(tensor, name, slot)),
+      );
     }
   }
 
@@ -247,15 +274,39 @@ export abstract class Optimizer<H extends { lr: number }> {
   #stateOf(tensor: Tensor): ParameterState {
     let state = this.#states.get(tensor);
     if (!state) {
-      state = { slots: new Map(), steps: 0 };
+      state = { slots: new Map(), steps: 0, ahead: 0 };
       this.#states.set(tensor, state);
     }
     return state;
   }
 
-  #all(): { readonly name: string; readonly tensor: Tensor }[] {
+  #all(): NamedTensor[] {
     return this.groups.flatMap(({ params }) => params);
   }
+
+  static readonly ratesState: HostState<
+    { readonly groups: readonly { readonly settings: { lr: number } }[] },
+    readonly number[]
+  > = {
+    describe: () => 'the learning rates',
+    get: ({ groups }) => groups.map(({ settings }) => settings.lr),
+    set: ({ groups }, rates) => {
+      groups.forEach(({ settings }, i) => {
+        settings.lr = rates[i] ?? settings.lr;
+      });
+    },
+    endsWithStep: true,
+  };
+
+  // biome-ignore lint/suspicious/noExplicitAny: a static member does not know the settings.
+  static readonly scalarsTakenState: HostState<Optimizer<any>, number> = {
+    describe: () => 'the tensors that hold settings',
+    get: (optimizer) => optimizer.#scalarsTaken,
+    set: (optimizer, taken) => {
+      optimizer.#scalarsTaken = taken;
+    },
+    endsWithStep: true,
+  };
 
   #checkGroups(state: LoadedOptimizerState): void {
     const own = this.groups.map(({ params }) => params.map(({ name }) => name).join());
@@ -285,6 +336,15 @@ const updateShape: HostState<
   },
 };
 
+const aheadState: HostState<ParameterState, number> = {
+  describe: () => 'the updates of a parameter in this step',
+  get: ({ ahead }) => ahead,
+  set: (state, ahead) => {
+    state.ahead = ahead;
+  },
+  endsWithStep: true,
+};
+
 /** `scalars` with its last entry, the factor for gradients, multiplied by `factor`. */
 function withFactor(scalars: Tensor, factor: Tensor): Tensor {
   const count = scalars.size;
@@ -297,10 +357,7 @@ function isGroupList<H>(list: readonly unknown[]): list is readonly GroupOf<H>[]
   return typeof first === 'object' && first !== null && 'params' in first;
 }
 
-function nameAll(
-  members: ParameterList,
-  taken: Set<string>,
-): { readonly name: string; readonly tensor: Tensor }[] {
+function nameAll(members: ParameterList, taken: Set<string>): NamedTensor[] {
   return [...members].map((member) => {
     const [given, tensor] = member instanceof Tensor ? [member.label, member] : member;
     const name = given ?? String(taken.size);

@@ -4,6 +4,8 @@
  */
 
 import { ConfigError } from '../core/errors.ts';
+import type { HostState } from '../tensor/host-state.ts';
+import { onEveryRun } from '../tensor/host-work.ts';
 
 export type Schedule = (step: number) => number;
 
@@ -71,7 +73,7 @@ export class LrScheduler {
     this.#optimizer = optimizer;
     this.#schedule = schedule;
     this.#baseRates = optimizer.groups.map(({ settings }) => settings.lr);
-    this.#apply();
+    this.#moveTo(0);
   }
 
   /** Steps taken. */
@@ -80,8 +82,7 @@ export class LrScheduler {
   }
 
   step(): void {
-    this.#step++;
-    this.#apply();
+    onEveryRun(this, LrScheduler.position, () => this.#moveTo(this.#step + 1));
   }
 
   stateDict(): { readonly step: number } {
@@ -89,11 +90,18 @@ export class LrScheduler {
   }
 
   loadStateDict(state: { readonly step: number }): void {
-    this.#step = checkedSteps('LrScheduler.loadStateDict', 'step', state.step);
-    this.#apply();
+    this.#moveTo(checkedSteps('LrScheduler.loadStateDict', 'step', state.step));
   }
 
-  #apply(): void {
+  static readonly position: HostState<LrScheduler, number> = {
+    describe: () => 'the step of the scheduler',
+    get: (scheduler) => scheduler.#step,
+    set: (scheduler, step) => scheduler.#moveTo(step),
+    endsWithStep: true,
+  };
+
+  #moveTo(step: number): void {
+    this.#step = step;
     const factor = this.#schedule(this.#step);
     this.#optimizer.groups.forEach(({ settings }, i) => {
       settings.lr = (this.#baseRates[i] ?? 0) * factor;

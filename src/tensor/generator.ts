@@ -7,58 +7,97 @@
 import { ArgumentError } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
 import type { HostTensor } from '../core/host-tensor.ts';
+import { type HostState, noteRead, noteWrite } from './host-state.ts';
 
 type DrawListener = (generator: Generator, offset: number) => void;
 
 const listeners: DrawListener[] = [];
 
+export interface GeneratorState {
+  readonly seed: number;
+  /** Draws made so far. */
+  readonly offset: number;
+}
+
 export class Generator {
-  #seed: number;
-  #offset = 0;
+  /** Replaced whole, never changed. */
+  #state: GeneratorState;
+  /** Draws that the step being traced has asked for: each run makes them. */
+  #ahead = 0;
 
   /** `seed`: an integer from 0 to 2^53 - 1. */
   constructor(seed = 0) {
-    this.#seed = checkSeed(seed);
+    this.#state = { seed: checkSeed(seed), offset: 0 };
+    noteWrite(this, Generator.position);
   }
 
   get seed(): number {
-    return this.#seed;
+    return this.getState().seed;
   }
 
   /** Draws made so far. */
   get offset(): number {
-    return this.#offset;
+    return this.getState().offset;
   }
 
   /** Starts the sequence of `seed` afresh (torch.Generator.manual_seed). */
   manualSeed(seed: number): this {
-    this.#seed = checkSeed(seed);
-    this.#offset = 0;
+    this.setState({ seed, offset: 0 });
     return this;
   }
 
-  getState(): { readonly seed: number; readonly offset: number } {
-    return { seed: this.#seed, offset: this.#offset };
+  getState(): GeneratorState {
+    noteRead(this, Generator.position);
+    const { seed, offset } = this.#state;
+    return { seed, offset: offset + this.#ahead };
   }
 
-  setState(state: { readonly seed: number; readonly offset: number }): void {
-    this.#seed = checkSeed(state.seed);
-    this.#offset = state.offset;
+  setState({ seed, offset }: GeneratorState): void {
+    noteWrite(this, Generator.position);
+    this.#state = { seed: checkSeed(seed), offset };
+    this.#ahead = 0;
   }
 
   /** Takes the numbers of `count` draws; returns the first. Listeners hear of it. */
   advance(count = 1): number {
-    const first = this.#offset;
-    for (const listener of listeners) listener(this, first);
-    this.#offset += count;
-    return first;
+    const { seed, offset } = this.#state;
+    for (const listener of listeners) listener(this, offset);
+    this.#state = { seed, offset: offset + count };
+    return offset;
+  }
+
+  /** Counts a draw that runs of the step being traced will make; the position as it is shown includes it. */
+  foresee(): number {
+    noteWrite(this, Generator.foreseen);
+    return this.#ahead++;
   }
 
   /** The uint32[4] state tensor for a draw at `offset`. */
   stateTensor(offset: number): HostTensor {
-    const words = [this.#seed, this.#seed / 2 ** 32, offset, offset / 2 ** 32];
+    const { seed } = this.#state;
+    const words = [seed, seed / 2 ** 32, offset, offset / 2 ** 32];
     return hostTensor(Uint32Array.from(words.map((word) => word >>> 0)), [4], 'uint32');
   }
+
+  /** Where the sequence stands. A step that sets it draws the same numbers in each run. */
+  static readonly position: HostState<Generator, GeneratorState> = {
+    describe: () => 'the position of a random generator',
+    get: (generator) => generator.#state,
+    set: (generator, state) => {
+      generator.#state = state;
+    },
+    image: ({ seed, offset }) => `seed ${seed}, offset ${offset}`,
+    sameImage: ({ seed, offset }, image) => `seed ${seed}, offset ${offset}` === image,
+  };
+
+  static readonly foreseen: HostState<Generator, number> = {
+    describe: () => 'the draws of the step',
+    get: (generator) => generator.#ahead,
+    set: (generator, ahead) => {
+      generator.#ahead = ahead;
+    },
+    endsWithStep: true,
+  };
 }
 
 /** The generator used when none is given. */

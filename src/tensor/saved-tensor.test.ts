@@ -1,7 +1,7 @@
 /** Saved-tensor hooks: what pack sees, who owns what it returns, when release runs, and errors. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { alsoCompiled } from '../../test/support/also-compiled.ts';
 import { backward } from '../autograd/backward.ts';
 import '../ops/methods.ts';
 import { mul } from '../ops/arithmetic.ts';
@@ -13,6 +13,8 @@ import { fromHost, tensor, toArray, toHost } from './factory.ts';
 import { type SaveContext, withSavedTensorHooks } from './saved-tensor.ts';
 import type { Tensor } from './tensor.ts';
 import { scope } from './with-scope.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -274,6 +274,31 @@ test('float32 rounds to float16 and bfloat16 to nearest even', () => {
   }
 });
 
+test('a value read as stored is what storing and loading gives', () => {
+  const random = Array.from({ length: 4000 }, (_, i) => Math.sin(i * 1.7) * 2 ** ((i % 320) - 160));
+  const floats = [
+    ...special,
+    ...random,
+    65_504,
+    65_519,
+    65_520,
+    65_536,
+    2 ** -25,
+    2 ** -25 * 1.001,
+  ];
+  const integers = [0, 1, -1, 127, 128, 129, 255, 256, -128, -129, 2 ** 31 - 1, -(2 ** 31), 65_537];
+  for (const [dtype, wide, values] of [
+    ['float16', 'float32', floats],
+    ['bfloat16', 'float32', floats],
+    ['int8', 'int32', integers],
+  ] as const) {
+    const x = e.input(0, computeType(dtype));
+    const { got } = evaluate([{ dtype: wide, values }], wide, e.stored(x, dtype));
+    const stored = evaluate([{ dtype: wide, values }], dtype, x).got;
+    assertSameNumbers(decode(wide, got), decode(dtype, stored));
+  }
+});
+
 test('casts between all compute types', () => {
   const floats = [...special, 2147483648, -2147483648, 4294967296, 0.9, -0.9, 300.7, -300.7];
   const integers = [0, 1, -1, 127, 128, -129, 2 ** 31 - 1, -(2 ** 31), 65_537];

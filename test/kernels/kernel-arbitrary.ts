@@ -218,13 +218,14 @@ class RandomExpressions {
       const float = type === 'f32' && from === 'f32';
       return float ? x : { expr: e.cast(narrow, type), bound: 7, fraction: 0 };
     }
+    const wrapped = type === 'i32' && c.integer(0, 5) === 0 ? 'int8' : 'int32';
     switch (type) {
       case 'f32':
         return this.floatNode(depth);
       case 'bool':
         return { expr: this.boolNode(depth), bound: 1, fraction: 0 };
       default:
-        return { expr: this.integerNode(type, depth), bound: 0, fraction: 0 };
+        return { expr: e.stored(this.integerNode(type, depth), wrapped), bound: 0, fraction: 0 };
     }
   }
 

@@ -69,6 +69,11 @@ export function evaluateKernel(
         return of(node.condition) !== 0 ? of(node.a) : of(node.b);
       case 'cast':
         return castValue(of(node.x), node.x.type, node.type);
+      case 'stored': {
+        const operand = { bytes: new Uint8Array(4), byteOffset: 0 };
+        writeElement(operand, node.dtype, 0, of(node.x));
+        return readElement(operand, node.dtype, 0);
+      }
       case 'random': {
         const [k0, k1, low, high] = node.state.map((x) => of(x) >>> 0) as [
           number,

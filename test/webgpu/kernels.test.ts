@@ -37,6 +37,18 @@ describe('WGSL kernels on a device', { skip: missing }, () => {
       }
     });
 
+    test(`${dtype}: reads values as they would be stored`, async () => {
+      const floats = dtype.includes('float');
+      const from = floats ? 'float32' : dtype === 'int8' ? 'int32' : dtype;
+      const value = (i: number): number => (floats ? i ** 3 / 7 : dtype === 'bool' ? i % 2 : i * 3);
+      const input = { dtype: from, elements: 300, value };
+      const out = { ...access(1, from, [1]), expr: e.stored(e.input(0, computeType(from)), dtype) };
+      await checkKernel(device, spec([300], [access(0, from, [1])], [out]), [
+        input,
+        fill(from, 300, 2),
+      ]);
+    });
+
     test(`${dtype}: writes through strides, transposed and reversed`, async () => {
       const x = e.input(0, computeType(dtype));
       const out = { ...access(1, dtype, [1, -5, 20], 15), expr: x };

@@ -5,7 +5,7 @@
  */
 
 import { invariant } from '../../core/errors.ts';
-import type { BinaryOp, ComputeType, Expr, UnaryOp } from '../../ir/expr.ts';
+import type { BinaryOp, ComputeType, Expr, NarrowDType, UnaryOp } from '../../ir/expr.ts';
 import type { UsedFunctions } from './library.ts';
 import { f32Text, i32Text, u32Text } from './text.ts';
 
@@ -62,6 +62,8 @@ export function expressionText(node: Expr, parts: readonly string[], names: Poin
       return `select(${at(2)}, ${at(1)}, ${at(0)})`;
     case 'cast':
       return castText(at(0), node.x.type, node.type, functions);
+    case 'stored':
+      return storedText(at(0), node.dtype, functions);
     case 'random': {
       const state = `vec4<u32>(${parts.slice(0, 4).join(', ')})`;
       const index = castText(at(4), node.index.type, 'u32', functions);
@@ -69,6 +71,17 @@ export function expressionText(node: Expr, parts: readonly string[], names: Poin
     }
     case 'reduce':
       invariant(false, () => 'a reduction has no text of its own');
+  }
+}
+
+function storedText(x: string, dtype: NarrowDType, functions: UsedFunctions): string {
+  switch (dtype) {
+    case 'float16':
+      return `${functions.use('f32FromHalf')}(${functions.use('halfFromF32')}(${x}))`;
+    case 'bfloat16':
+      return `bitcast<f32>(${functions.use('brainFromF32')}(${x}) << 16u)`;
+    case 'int8':
+      return `extractBits(${x}, 0u, 8u)`;
   }
 }
 

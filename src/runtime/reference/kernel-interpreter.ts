@@ -286,6 +286,10 @@ class KernelRun {
         const run = castFunction(node.x.type, node.type);
         return each((i) => run(a[i]!));
       }
+      case 'stored': {
+        const run = storeFunction(node.dtype);
+        return each((i) => run(a[i]!));
+      }
       case 'reduce':
         return () => {};
       case 'random': {

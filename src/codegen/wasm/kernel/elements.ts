@@ -6,6 +6,7 @@
 
 import type { DType } from '../../../core/dtype.ts';
 import { bytesPerElement } from '../../../core/dtype.ts';
+import type { NarrowDType } from '../../../ir/expr.ts';
 import type { Ptr } from '../pointer.ts';
 import { type F32x4, I8x16, I16x8, I32x4 } from '../vectors.ts';
 import { asF32, asI32, type Lane4, type Lanes } from './lanes.ts';
@@ -22,7 +23,17 @@ export interface ElementRun {
 
 /** The elements widened to their compute type. */
 export function loadElements(l: Lanes, dtype: DType, run: ElementRun): Lane4 {
-  const raw = loadRaw(dtype, run);
+  return decode(l, dtype, loadRaw(dtype, run));
+}
+
+/** What a load gives of the lanes once they were stored. */
+export function asStored(l: Lanes, dtype: NarrowDType, value: Lane4): Lane4 {
+  const raw = l.hold(encode(l, dtype, value));
+  return decode(l, dtype, dtype === 'int8' ? raw.shl(24).shrS(24) : raw);
+}
+
+/** The compute type's lanes of stored bits, which are zero- or sign-extended to 32. */
+function decode(l: Lanes, dtype: DType, raw: I32x4): Lane4 {
   switch (dtype) {
     case 'float32':
       return asF32(raw);

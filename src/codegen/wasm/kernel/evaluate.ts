@@ -11,7 +11,7 @@ import type { KernelArguments } from '../kernel-function.ts';
 import type { Ptr } from '../pointer.ts';
 import { I32, type Var } from '../scalars.ts';
 import { F32x4, I32x4 } from '../vectors.ts';
-import { type ElementRun, loadElements, storeElements } from './elements.ts';
+import { asStored, type ElementRun, loadElements, storeElements } from './elements.ts';
 import { asF32, asI32, type Lane4, type Lanes } from './lanes.ts';
 import { binaryLanes, castLanes, unaryLanes } from './operations.ts';
 import { type PhiloxStream, philoxBlocks, philoxStream, philoxWord } from './philox.ts';
@@ -234,6 +234,8 @@ export class Evaluator {
         return l.select<Lane4>(asI32(operand(0)), operand(1), operand(2));
       case 'cast':
         return castLanes(l, node.x.type, node.type, operand(0));
+      case 'stored':
+        return asStored(l, node.dtype, operand(0));
       case 'random':
         return philoxWord(l, this.streams.get(line)!, asI32(operand(4)));
       case 'reduce':

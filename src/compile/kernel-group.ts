@@ -3,9 +3,10 @@
  * of its members, with values that pass between members inlined.
  */
 
+import type { DType } from '../core/dtype.ts';
 import { definite } from '../core/errors.ts';
 import type { Node, Value } from '../ir/graph.ts';
-import { type Expr, mapExpr } from '../ir/expr.ts';
+import { type Expr, e, mapExpr } from '../ir/expr.ts';
 import type { KernelTemplate, TemplateInput } from '../ir/op.ts';
 import type { Layout, Shape } from '../core/shape.ts';
 
@@ -118,7 +119,7 @@ export function absorb(
       (source.axes === undefined || (!input.relayout && sameList(source.axes, input.axes)));
     if (source && !direct) return false;
     if (source) {
-      sources.push(source.expr);
+      sources.push(asStored(source.expr, value.aval.dtype));
       continue;
     }
     const index = inputIndex(group, pending, value, input);
@@ -154,6 +155,13 @@ export function absorb(
   group.nodes.push(node);
   if (template.reduced.length > 0) group.reduced = template.reduced;
   return true;
+}
+
+/** What a reader would find in memory: 16-bit floats are rounded, fused or not. */
+function asStored(expr: Expr, dtype: DType): Expr {
+  if (dtype === 'float16') return e.unary('roundF16', expr);
+  if (dtype === 'bfloat16') return e.unary('roundBf16', expr);
+  return expr;
 }
 
 function inputIndex(

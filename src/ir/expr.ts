@@ -30,6 +30,8 @@ export type UnaryOp =
   | 'floor'
   | 'ceil'
   | 'round' // ties to even
+  | 'roundF16' // f32 to the nearest float16 and back, ties to even
+  | 'roundBf16' // the same for bfloat16
   | 'isNan' // f32 -> bool
   | 'not' // bool -> bool
   | 'bitNot'; // i32, u32

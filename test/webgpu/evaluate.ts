@@ -257,6 +257,8 @@ const floatFunctions: Readonly<
     if (x - low !== 0.5) return Math.round(x);
     return low % 2 === 0 ? low : low + 1;
   },
+  roundF16: Math.f16round,
+  roundBf16: (x) => floatOf(brainBits(x) << 16),
 };
 
 /** Error function: Taylor series for small arguments, continued fraction of erfc for others. */

@@ -43,7 +43,16 @@ const intBinary: readonly BinaryOp[] = [
 const floatBinary: readonly BinaryOp[] = ['add', 'sub', 'mul', 'max', 'min'];
 const compares: readonly BinaryOp[] = ['eq', 'ne', 'lt', 'le', 'gt', 'ge'];
 // Exact functions only: a last-place difference under floor or a comparison would grow to 1.
-const floatUnary: readonly UnaryOp[] = ['neg', 'abs', 'floor', 'ceil', 'round', 'sign'];
+const floatUnary: readonly UnaryOp[] = [
+  'neg',
+  'abs',
+  'floor',
+  'ceil',
+  'round',
+  'sign',
+  'roundF16',
+  'roundBf16',
+];
 
 /** Expressions over inputs 0..2 whose value is of `type`; ints stay exact, floats stay moderate. */
 function exprOf(

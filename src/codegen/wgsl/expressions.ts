@@ -129,6 +129,10 @@ function unaryText(op: UnaryOp, x: string, type: ComputeType, functions: UsedFun
     case 'erf':
     case 'sigmoid':
       return call(`${op}F32`);
+    case 'roundF16':
+      return `${functions.use('f32FromHalf')}(${call('halfFromF32')})`;
+    case 'roundBf16':
+      return `bitcast<f32>(${call('brainFromF32')} << 16u)`;
     case 'isNan':
       return call('isNanF32');
     case 'not':

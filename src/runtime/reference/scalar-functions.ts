@@ -30,6 +30,10 @@ export function unaryFunction(op: UnaryOp, type: ComputeType): (x: number) => nu
       };
     case 'round':
       return roundTiesToEven;
+    case 'roundF16':
+    case 'roundBf16':
+      // This backend rounds no float to a narrower type.
+      return (x) => x;
     case 'isNan':
       return (x) => (Number.isNaN(x) ? 1 : 0);
     case 'erf':

@@ -95,6 +95,12 @@ function loadNarrow(dtype: DType, at: Ptr, offset: number) {
   return dtype === 'int8' ? at.i8S(offset) : at.i8U(offset);
 }
 
+/** Each lane as it is after being stored in `dtype` and loaded again. */
+export function roundLanes(l: Lanes, dtype: 'float16' | 'bfloat16', x: F32x4): F32x4 {
+  const bits = encode(l, dtype, x);
+  return dtype === 'float16' ? float16ToFloat32(l, bits) : asF32(bits.shl(16));
+}
+
 /** Base and non-negative constant offset of one lane's element. */
 function address(run: ElementRun, lane: number, bytes: number): readonly [Ptr, number] {
   const offset = run.offset + lane * run.stride * bytes;

@@ -5,6 +5,7 @@ import type { BinaryOp, ComputeType, ReduceOp, UnaryOp } from '../../../ir/expr.
 import { simd } from '../simd-opcodes.ts';
 import * as opcodes from '../simd-opcodes.ts';
 import { F32x4, F64x2, I32x4 } from '../vectors.ts';
+import { roundLanes } from './elements.ts';
 import { erf, exp, expm1, log, log1p, sigmoid, tanh } from './exponentials.ts';
 import { asF32, asI32, type Lane4, type Lanes } from './lanes.ts';
 import { pow } from './power.ts';
@@ -38,6 +39,8 @@ const floatFunctions: Partial<Record<UnaryOp, FloatFunction>> = {
   floor: (_, x) => x.floor(),
   ceil: (_, x) => x.ceil(),
   round: (_, x) => x.nearest(),
+  roundF16: (l, x) => roundLanes(l, 'float16', x),
+  roundBf16: (l, x) => roundLanes(l, 'bfloat16', x),
 };
 
 /** The value of a unary op on operands of `type`. */

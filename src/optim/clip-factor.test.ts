@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { executions } from '../../test/support/executions.ts';
 import { backward } from '../autograd/backward.ts';
 import { compile } from '../compile/compile.ts';
 import { mul } from '../ops/arithmetic.ts';
@@ -37,23 +38,27 @@ function differentiate(params: readonly Tensor[], scale: Tensor): void {
 
 describe('clipping inside the update', () => {
   for (const [name, make] of Object.entries(optimizers)) {
-    test(`gives ${name} the bits of clipping before it`, () => {
+    test(`gives ${name} the bits of clipping before it, eager and compiled`, () => {
       scope(() => {
-        const results = [true, false].map((inside) => {
-          const params = start();
-          using optimizer = make(params);
-          for (let step = 0; step < 3; step++) {
-            differentiate(params, tensor(1));
-            if (inside) optimizer.step({ factor: clipFactor(params, 1).factor });
-            else {
-              clipGradNorm(params, 1);
-              optimizer.step();
-            }
-            optimizer.zeroGrad();
-          }
-          return params.map((parameter) => [...toArray(parameter)]);
-        });
-        assert.deepEqual(results[0], results[1]);
+        const results = executions.flatMap(({ prepare }) =>
+          [true, false].map((inside) => {
+            const params = start();
+            using optimizer = make(params);
+            const { run, dispose } = prepare(() => {
+              differentiate(params, tensor(1));
+              if (inside) optimizer.step({ factor: clipFactor(params, 1).factor });
+              else {
+                clipGradNorm(params, 1);
+                optimizer.step();
+              }
+              optimizer.zeroGrad();
+            });
+            for (let step = 0; step < 3; step++) run();
+            dispose();
+            return params.map((parameter) => [...toArray(parameter)]);
+          }),
+        );
+        for (const result of results) assert.deepEqual(result, results[0]);
       });
     });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { executions } from '../../test/support/executions.ts';
 import { difference, loadFixture } from '../../test/support/fixtures.ts';
 import { ArgumentError, ConfigError } from '../core/errors.ts';
 import { hostTensor } from '../core/host-tensor.ts';
@@ -37,8 +38,23 @@ function setGrad(parameter: Tensor, values: ArrayLike<number>): void {
   parameter.grad = fromHost(hostTensor(Float64Array.from(values), parameter.shape, 'float32'));
 }
 
+/** `body` as a test of its own in each execution; `prepare` makes a step run there. */
+function inBoth(name: string, body: (prepare: <R>(step: () => R) => () => R) => void): void {
+  for (const execution of executions) {
+    test(`${name}, ${execution.name}`, () => {
+      const made: { dispose(): void }[] = [];
+      body((step) => {
+        const prepared = execution.prepare(step);
+        made.push(prepared);
+        return prepared.run;
+      });
+      for (const prepared of made) prepared.dispose();
+    });
+  }
+}
+
 for (const entry of fixture.manifest.cases) {
-  test(`${entry.op} ${entry.case} follows PyTorch for ${entry.steps} steps`, () => {
+  inBoth(`${entry.op} ${entry.case} follows PyTorch for ${entry.steps} steps`, (prepare) => {
     const parts = Object.entries(entry.parameters).map(([name, keys]) => {
       const start = fixture.array(keys.start);
       return { name, keys, shape: start.shape, parameter: leaf(start.values, start.shape) };
@@ -47,6 +63,10 @@ for (const entry of fixture.manifest.cases) {
     const settings = entry.params as object;
     using optimizer: Optimizer<any> =
       entry.op === 'adamW' ? new AdamW(named, settings) : new Sgd(named, settings);
+    const update = prepare(() => {
+      optimizer.step();
+      optimizer.zeroGrad();
+    });
     for (let step = 0; step < entry.steps; step++) {
       for (const { keys, parameter } of parts) {
         const size = parameter.size;
@@ -55,8 +75,7 @@ for (const entry of fixture.manifest.cases) {
           fixture.array(keys.grads).values.subarray(step * size, (step + 1) * size),
         );
       }
-      optimizer.step();
-      optimizer.zeroGrad();
+      update();
       for (const { name, keys, parameter } of parts) {
         const size = parameter.size;
         const want = fixture.array(keys.ref).values.subarray(step * size, (step + 1) * size);
@@ -83,7 +102,7 @@ for (const entry of fixture.manifest.cases) {
   });
 }
 
-test('a parameter without a gradient is left alone and keeps its own step count', () => {
+inBoth('a parameter without a gradient is left alone and keeps its own step count', (prepare) => {
   const a = leaf([1, 2], [2]);
   const b = leaf([3], [1]);
   using optimizer = new AdamW(
@@ -93,11 +112,12 @@ test('a parameter without a gradient is left alone and keeps its own step count'
     ],
     { lr: 0.1, weightDecay: 0 },
   );
+  const update = prepare(() => optimizer.step());
   setGrad(a, [1, 1]);
-  optimizer.step();
+  update();
   assert.deepEqual([...toArray(b)], [3]);
   setGrad(b, [5]);
-  optimizer.step();
+  update();
   // The first update of b has the size of lr whatever its gradient.
   assert.ok(Math.abs((toArray(b)[0] ?? 0) - 2.9) < 1e-6);
   assert.deepEqual(optimizer.stateDict().steps, { a: 2, b: 1 });
@@ -105,10 +125,11 @@ test('a parameter without a gradient is left alone and keeps its own step count'
   b.dispose();
 });
 
-test('state saved and loaded continues bit for bit', () => {
+inBoth('state saved and loaded continues bit for bit', (prepare) => {
   const run = (steps: number, resumeAt: number | undefined): number[] => {
     let parameter = leaf([1, -2, 3], [3]);
     let optimizer = new AdamW([['w', parameter]], { lr: 0.05 });
+    const update = prepare(() => optimizer.step());
     for (let step = 0; step < steps; step++) {
       if (step === resumeAt) {
         const { tensors, ...rest } = optimizer.stateDict();
@@ -123,7 +144,7 @@ test('state saved and loaded continues bit for bit', () => {
         assert.equal(optimizer.lr, 0.05);
       }
       setGrad(parameter, [Math.sin(step), Math.cos(step), step]);
-      optimizer.step();
+      update();
     }
     const result = [...toArray(parameter)];
     optimizer.dispose();
@@ -148,7 +169,7 @@ test('loading state of another model is refused', () => {
   parameter.dispose();
 });
 
-test('groups have their own settings; norms and biases are split off', () => {
+inBoth('groups have their own settings; norms and biases are split off', (prepare) => {
   const weight = leaf([1, 1, 1, 1], [2, 2]);
   const bias = leaf([1, 1], [2]);
   const named = [
@@ -158,7 +179,7 @@ test('groups have their own settings; norms and biases are split off', () => {
   using optimizer = new Sgd(decayGroups(named, 0.5), { lr: 0.1 });
   setGrad(weight, [0, 0, 0, 0]);
   setGrad(bias, [0, 0]);
-  optimizer.step();
+  prepare(() => optimizer.step())();
   assert.ok(Math.abs((toArray(weight)[0] ?? 0) - 0.95) < 1e-6);
   assert.deepEqual([...toArray(bias)], [1, 1]);
   weight.dispose();
@@ -184,7 +205,7 @@ test('settings out of range and repeated parameters are errors', () => {
 
 const clipping = loadFixture('optim/clipping');
 for (const entry of clipping.manifest.cases) {
-  test(`clipGradNorm ${entry.case} is PyTorch's`, () => {
+  inBoth(`clipGradNorm ${entry.case} is PyTorch's`, (prepare) => {
     const parts = Object.entries(entry.grads).map(([name, key]) => {
       const { values, shape } = clipping.array(key);
       const parameter = leaf(new Float64Array(values.length), shape);
@@ -192,13 +213,15 @@ for (const entry of clipping.manifest.cases) {
       return { name, parameter };
     });
     const { maxNorm, normType } = entry.params;
+    const exponent = normType === 'infinity' ? Number.POSITIVE_INFINITY : normType;
+    const clip = prepare(() =>
+      // An iterator that can be read once, as model.parameters() is.
+      clipGradNorm(parts.map(({ parameter }) => parameter).values(), maxNorm, {
+        normType: exponent,
+      }),
+    );
     scope(() => {
-      const norm = clipGradNorm(
-        // An iterator that can be read once, as model.parameters() is.
-        parts.map(({ parameter }) => parameter).values(),
-        maxNorm,
-        { normType: normType === 'infinity' ? Number.POSITIVE_INFINITY : normType },
-      );
+      const norm = clip();
       assert.ok(Math.abs(item(norm) - entry.norm) <= 1e-5 * entry.norm, `${item(norm)}`);
     });
     for (const { name, parameter } of parts) {
@@ -211,10 +234,10 @@ for (const entry of clipping.manifest.cases) {
   });
 }
 
-test('clipGradValue limits every element', () => {
+inBoth('clipGradValue limits every element', (prepare) => {
   const parameter = leaf([0, 0, 0], [3]);
   setGrad(parameter, [-5, 0.25, 5]);
-  clipGradValue([parameter], 1);
+  prepare(() => clipGradValue([parameter], 1))();
   assert.ok(parameter.grad);
   assert.deepEqual([...toArray(parameter.grad)], [-1, 0.25, 1]);
   parameter.dispose();
@@ -254,14 +277,14 @@ test('the scheduler scales the rate of each group and resumes', () => {
   parameter.dispose();
 });
 
-test('zeroGrad drops gradients, or fills them with zeros', () => {
+inBoth('zeroGrad drops gradients, or fills them with zeros', (prepare) => {
   const parameter = leaf([1, 2], [2]);
   using optimizer = new Sgd([parameter]);
   setGrad(parameter, [1, 2]);
-  optimizer.zeroGrad({ setToNone: false });
+  prepare(() => optimizer.zeroGrad({ setToNone: false }))();
   assert.ok(parameter.grad);
   assert.deepEqual([...toArray(parameter.grad)], [0, 0]);
-  optimizer.zeroGrad();
+  prepare(() => optimizer.zeroGrad())();
   assert.equal(parameter.grad, undefined);
   parameter.dispose();
 });

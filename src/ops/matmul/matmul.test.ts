@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe } from 'node:test';
 import fc from 'fast-check';
+import { alsoCompiled } from '../../../test/support/also-compiled.ts';
 import { checkLiveBytes } from '../../../test/support/backend.ts';
 import { difference } from '../../../test/support/fixtures.ts';
 import { contiguousStrides } from '../../core/shape.ts';
@@ -11,8 +12,10 @@ import { scope } from '../../tensor/with-scope.ts';
 import '../methods.ts';
 import { gemmCall, matrixLayout } from './gemm-layout.ts';
 import { linear } from './linear.ts';
-import { addmmInPlace, matmulAdd } from './matmul-add.ts';
 import { matmul } from './matmul.ts';
+import { addmmInPlace, matmulAdd } from './matmul-add.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe } from 'node:test';
+import { alsoCompiled } from '../../../test/support/also-compiled.ts';
 import { checkLiveBytes } from '../../../test/support/backend.ts';
 import { tensor, toArray } from '../../tensor/factory.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -7,6 +8,8 @@ import { scope } from '../../tensor/with-scope.ts';
 import '../methods.ts';
 import { adamwUpdate } from './adamw-update.ts';
 import { sgdUpdate } from './sgd-update.ts';
+
+const test = alsoCompiled(import.meta.url);
 
 checkLiveBytes();
 

@@ -221,8 +221,13 @@ function wrapSegments(
 function regionWrapper(name: string, options: CheckpointOptions): CallWrapper {
   const named = { ...options, name };
   const wrapper: CallWrapper = (run, args) => checkpoint(run, args, named);
-  const plain = Object.values(named).every((value) => typeof value !== 'function');
-  return plain ? Object.assign(wrapper, { key: JSON.stringify(named) }) : wrapper;
+  const { policy, ...rest } = named;
+  const policyKey = typeof policy === 'object' ? policy.key : undefined;
+  const isPlain =
+    (policy === undefined || policyKey !== undefined) &&
+    Object.values(rest).every((value) => typeof value !== 'function');
+  if (!isPlain) return wrapper;
+  return Object.assign(wrapper, { key: JSON.stringify({ ...rest, policyKey }) });
 }
 
 /**
@@ -237,7 +242,7 @@ function selectiveWrappers(
   const ran = new Set<string>();
   return (name) => {
     const run = regionWrapper(name, { ...options, policy });
-    return (fn, args) => {
+    const checked: CallWrapper = (fn, args) => {
       const result = run(fn, args);
       if (ran.size < count && isGradEnabled()) {
         ran.add(name);
@@ -245,6 +250,7 @@ function selectiveWrappers(
       }
       return result;
     };
+    return run.key === undefined ? checked : Object.assign(checked, { key: run.key });
   };
 }
 

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { backward, grad } from '../autograd/backward.ts';
 import { registerHook } from '../autograd/leaf.ts';
 import { applyActivationCheckpointing } from '../checkpoint/apply.ts';
+import type { CheckpointingSpec } from '../checkpoint/apply-spec.ts';
 import { Dropout } from '../nn/dropout.ts';
 import { LayerStack } from '../nn/layer-stack.ts';
 import { Linear } from '../nn/linear.ts';
@@ -276,6 +277,34 @@ test('checkpointing applied again is followed; the same setting again is the sam
     assert.ok((seen[1] as number) > 0);
     assert.equal(compiled.plans.length, 3);
     assert.match(compiled.plans[1]?.reason ?? '', /^call wrapper of layers\.0 /);
+    compiled.dispose();
+  });
+});
+
+test('a selective setting applied again is the same plan; another one, and a policy in code, are not', () => {
+  withNet((net) => {
+    net.eval();
+    const step = (x: Tensor): Tensor[] =>
+      grad(net.call(x), [...net.parameters()]).map((g) => g as Tensor);
+    const compiled = compile(step, { verify: true });
+    const x = input();
+    const expected = step(x).map(values);
+    const plansAfter = (...settings: NonNullable<CheckpointingSpec['selective']>[]): number => {
+      for (const selective of settings) {
+        applyActivationCheckpointing(net, { mode: 'selective', selective }, { logger: () => {} });
+        assert.deepEqual(compiled(x).map(values), expected);
+      }
+      return compiled.plans.length;
+    };
+    const save = ['matmul'];
+    assert.equal(plansAfter('op', 'op', 'op'), 1);
+    assert.equal(plansAfter({ save }, { save: ['matmul'] }, 'op', { save }), 2);
+    const policy = (): 'mustSave' => 'mustSave';
+    assert.equal(plansAfter(policy), 3);
+    assert.equal(
+      plansAfter(() => 'mustSave'),
+      4,
+    );
     compiled.dispose();
   });
 });

@@ -1,7 +1,7 @@
 /**
  * Costs measured on the backend at hand: the nodes of a planner op run as a little program of their own
- * on zeros, several times, and the median counts. Equal programs are measured once; a cache can carry the
- * figures from run to run.
+ * on zeros, several times, and the median counts. Equal programs are measured once and remembered by the
+ * backend.
  */
 
 import { OutOfMemoryError, definite } from '../core/errors.ts';
@@ -16,22 +16,20 @@ import { NodeCopier } from './node-copier.ts';
 import { place } from './place.ts';
 import { programSteps } from './program-steps.ts';
 
-/** Nanoseconds by program text. */
-export type CostCache = Pick<Map<string, number>, 'get' | 'set'>;
-
 const warmRuns = 2;
 const timedRuns = 5;
 
 /** A cost model for `backend`. Work that the backend cannot run alone is priced by rooflineCost. */
-export function measuredCost(backend: Backend, cache: CostCache = new Map()): CostModel {
+export function measuredCost(backend: Backend): CostModel {
+  const { costs } = backend;
   return (nodes, reads, writes) => {
     const { costNs, hard } = rooflineCost(nodes, reads, writes);
     const graph = graphOf(nodes, reads, writes);
     const key = printGraph(graph);
-    const known = cache.get(key);
+    const known = costs.get(key);
     if (known !== undefined) return { costNs: known, hard };
     const measured = Math.round(measure(backend, graph) ?? costNs);
-    cache.set(key, measured);
+    costs.set(key, measured);
     return { costNs: measured, hard };
   };
 }

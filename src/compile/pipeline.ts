@@ -35,11 +35,18 @@ const finish: readonly Pass[] = [
   { name: 'schedule', run: scheduleGraph },
 ];
 
-/** Regions are recomputed as they were written. */
-export const regionPasses: readonly Pass[] = [
+const recomputeRegions: readonly Pass[] = [
   ...simplify,
   { name: 'rematerializeRegions', run: rematerializeRegions, required: true },
-  ...finish,
+];
+
+/** Regions are recomputed as they were written. */
+export const regionPasses: readonly Pass[] = [...recomputeRegions, ...finish];
+
+/** The same in the order of the program, as eager execution has it. */
+export const writtenOrderPasses: readonly Pass[] = [
+  ...recomputeRegions,
+  ...finish.filter(({ run }) => run !== scheduleGraph),
 ];
 
 /** Nothing is recomputed: what a planner starts from. */
@@ -125,8 +132,9 @@ export class PassRunner {
     return result;
   }
 
-  lower(graph: Graph): LoweredGraph {
-    const fused = fuse(graph, { enabled: !this.isDisabled('fuse') });
+  /** `fused: false` for one kernel per op. */
+  lower(graph: Graph, { fused: mayFuse = true } = {}): LoweredGraph {
+    const fused = fuse(graph, { enabled: mayFuse && !this.isDisabled('fuse') });
     const placement = place(graph, fused);
     const arena = placement.buffers.filter((buffer) => buffer.kind === 'arena' && buffer.last >= 0);
     const memory = planMemory(arena);

@@ -20,6 +20,7 @@ import {
   PassRunner,
   basePasses,
   regionPasses,
+  writtenOrderPasses,
 } from './pipeline.ts';
 import {
   type MakePlanner,
@@ -38,7 +39,7 @@ export interface StepOptions extends PassOptions {
   readonly budget?: ByteBudget;
   /**
    * Prices work that may be done again: `flops`, a roofline of arithmetic and memory traffic (the default, the
-   * same everywhere), `measured`, timed on this backend once for each kernel, or a model of your own.
+   * same everywhere), `measured`, timed on this backend once for each kernel and remembered by it, or a model of your own.
    */
   readonly cost?: 'flops' | 'measured' | CostModel;
   /** Chooses what runs when. Default: that of `retune/plan`. */
@@ -60,7 +61,7 @@ export interface PlannerChoice extends RematChoice {
 
 /**
  * Plans a traced step. Without a budget, regions bound the memory: values inside them are kept where
- * that does not raise the peak above that of recomputing them all. Throws ConfigError for a budget that
+ * that does not raise the peak above what running them op by op takes. Throws ConfigError for a budget that
  * is no amount of memory, InfeasibleBudgetError for one that no plan keeps.
  */
 export function planStep(traced: Graph, backend: Backend, options: StepOptions = {}): CompiledPlan {
@@ -108,7 +109,10 @@ function planWithin(
   return chosen(traced, runner, search, { ...best, budgetBytes });
 }
 
-/** Inside regions a value may be kept; the peak stays that of recomputing them as they were written. */
+/**
+ * Inside regions a value may be kept. They promise the memory of running them op by op; what the compiler's order
+ * and kernels save of it is spent on keeping values (docs/decisions/0016).
+ */
 function planRegions(
   traced: Graph,
   runner: PassRunner,
@@ -119,7 +123,8 @@ function planRegions(
     ...tools,
     rules: withinRegions,
   });
-  const budgetBytes = written.peakBytes;
+  const opByOp = runner.lower(runner.run(writtenOrderPasses, traced, true), { fused: false });
+  const budgetBytes = Math.max(written.peakBytes, opByOp.peakBytes);
   const modelBytes = budgetBytes + search.modelPeakBytes - search.base.peakBytes;
   const best = search.within(budgetBytes, modelBytes);
   if (best && best.estimatedNs < search.estimate(written)) {
@@ -156,20 +161,11 @@ function plannerOf({ planner }: StepOptions): MakePlanner {
 function costModel(cost: StepOptions['cost'] = 'flops', backend: Backend): CostModel {
   if (typeof cost === 'function') return cost;
   if (cost === 'flops') return rooflineCost;
-  if (cost === 'measured') return measuredCost(backend, measuredHere(backend));
+  if (cost === 'measured') return measuredCost(backend);
   throw new ConfigError(
     `compile: unknown cost (got ${JSON.stringify(cost)}). Use flops, measured, or a function.`,
     { key: 'cost', value: cost, legal: ['flops', 'measured'] },
   );
-}
-
-const measuredCaches = new WeakMap<Backend, Map<string, number>>();
-
-/** What was measured on a backend so far in this process. */
-function measuredHere(backend: Backend): Map<string, number> {
-  const cache = measuredCaches.get(backend) ?? new Map<string, number>();
-  measuredCaches.set(backend, cache);
-  return cache;
 }
 
 function infeasible(budgetBytes: number, smallest: RematChoice): InfeasibleBudgetError {

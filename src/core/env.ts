@@ -7,6 +7,7 @@ const described = {
   RETUNE_BACKEND: 'backend that is used when none is chosen: cpu or reference (default: cpu)',
   RETUNE_OFFLOAD_DIR:
     "folder for offloaded activations (default: the system's folder for temporary files)",
+  RETUNE_CACHE_DIR: 'folder for what was measured on this machine (default: ~/.cache/retune)',
   RETUNE_VERIFY: 'set to 1 to verify the graph after every compile pass',
 } as const;
 

@@ -8,6 +8,7 @@ import type { DType } from '../core/dtype.ts';
 import type { KernelSpec } from '../ir/kernel.ts';
 import type { Operand, Params, Routine } from '../ir/op.ts';
 import type { Allocator, Block, BlockRef } from './allocator.ts';
+import type { CostCache } from './cost-cache.ts';
 import type { BlockTransfer, TransferPlace } from './transfer.ts';
 
 export type { BlockRef };
@@ -73,6 +74,8 @@ export interface Backend {
   /** Queues one kernel after everything queued before it. */
   launch(executable: Executable, scalars: readonly number[], operands: readonly BlockRef[]): void;
   createProgram(steps: readonly ProgramStep[]): Program;
+  /** What work was found to cost on this device, in other processes too where there is a place to keep it. */
+  readonly costs: CostCache;
   /** Places that blocks can be moved to; the first is the usual one. */
   readonly transferPlaces: readonly TransferPlace['to'][];
   /**

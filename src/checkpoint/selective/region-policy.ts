@@ -24,6 +24,8 @@ import {
 export interface DeclaredPolicy {
   /** What it does, for the line that applying prints. */
   readonly label: string;
+  /** Policies with one key decide alike; absent where that cannot be told. */
+  readonly key?: string;
   /** Nothing is ever recomputed: the region is exactly no region. */
   readonly everything?: boolean;
   /** Called for each region call; what it returns may count. */

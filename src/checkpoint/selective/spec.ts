@@ -28,7 +28,7 @@ const legalKeys = ['save', 'recompute', 'offload', 'compress', 'alternate_matmul
 
 /** `op`, a spec, or a policy that is there already. `key` is what errors call it. Throws ConfigError. */
 export function selectivePolicy(key: string, value: unknown): AnyPolicy {
-  if (value === 'op') return saveByOp();
+  if (value === 'op') return { ...saveByOp(), key: 'op' };
   if (typeof value === 'function') return value as AnyPolicy;
   if (value === null || typeof value !== 'object' || Array.isArray(value)) {
     throw illegal(key, value, `a group of keys (${legalKeys.join(', ')}), 'op', or a policy`);
@@ -59,11 +59,12 @@ function fromSpec(key: string, spec: object): AnyPolicy {
     } else throw unknownKey(key, own);
   }
   if (parts.length === 0) throw illegal(key, spec, `at least one of ${legalKeys.join(', ')}`);
-  return rulePolicy(who, {
+  const policy = rulePolicy(who, {
     label: parts.join('; '),
     rules,
     ...(alternate !== undefined && { alternate }),
   });
+  return { ...policy, key: JSON.stringify(spec) };
 
   function add(text: string, policy: CheckpointPolicy): void {
     rules.push({ target: parseTarget(who, text), policy });

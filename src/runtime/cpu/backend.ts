@@ -27,13 +27,14 @@ import {
   storeValues,
 } from './executable.ts';
 import { trapError } from './failure.ts';
+import { CostFile } from './files/cost-file.ts';
 import { FileTransfers } from './files/file-transfer.ts';
 import type { FileThreadStart } from './files/job-queue.ts';
 import { encodeGemm, gemmThreads, gemmWork, wakingWork } from './gemm-call.ts';
 import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from './matmul-choice.ts';
 import { SharedMemory, storeAddress } from './memory.ts';
 import { pageRelease } from './page-release.ts';
-import { availableThreads, hasWorkers } from './platform.ts';
+import { availableThreads, hasWorkers, processorModel } from './platform.ts';
 import { CpuProgram, layOutProgram, programArgsBytes } from './program.ts';
 import { encodeProgram } from './program-code.ts';
 import { ThreadPool } from './thread-pool.ts';
@@ -67,6 +68,7 @@ const smallFill = 256;
 export class CpuBackend implements Backend {
   readonly name = 'cpu';
   readonly synchronous = true;
+  readonly costs = new CostFile(() => JSON.stringify([processorModel(), this.info]));
   readonly transferPlaces = ['file'] as const;
   readonly allocator: Allocator;
   readonly #memory: SharedMemory;

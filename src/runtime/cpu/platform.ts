@@ -81,6 +81,11 @@ export function hostPlatform(): { readonly system: string; readonly processor: s
   return { system: platform ?? 'browser', processor: arch ?? 'unknown' };
 }
 
+/** The processor's name, where the host tells it. */
+export function processorModel(): string {
+  return nodeModule('node:os')?.cpus()[0]?.model.trim() ?? hostPlatform().processor;
+}
+
 /** An optional package of this installation; undefined when it is not there. */
 export function requirePackage(name: string): unknown {
   const modules = nodeModule('node:module');
@@ -93,6 +98,7 @@ export function requirePackage(name: string): unknown {
 }
 
 interface Builtins {
+  'node:crypto': typeof import('node:crypto');
   'node:fs': typeof import('node:fs');
   'node:path': typeof import('node:path');
   'node:os': typeof import('node:os');

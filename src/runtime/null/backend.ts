@@ -14,6 +14,7 @@ import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.
 export class NullBackend implements Backend {
   readonly name = 'null';
   readonly synchronous = true;
+  readonly costs = new Map<string, number>();
   readonly transferPlaces = ['host'] as const;
   readonly info: Readonly<Record<string, string>> = { memory: 'none' };
   readonly allocator: Allocator = new HeapAllocator({

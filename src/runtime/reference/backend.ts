@@ -24,6 +24,7 @@ interface ReferenceExecutable extends Executable {
 export class ReferenceBackend implements Backend {
   readonly name = 'reference';
   readonly synchronous = true;
+  readonly costs = new Map<string, number>();
   readonly transferPlaces = ['host'] as const;
   readonly info: Readonly<Record<string, string>> = { precision: 'float64' };
   readonly allocator: Allocator = new ReferenceAllocator();

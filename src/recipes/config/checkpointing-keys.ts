@@ -5,7 +5,7 @@
 
 import * as v from 'valibot';
 import { type CheckpointingSpec, resolveSpec } from '../../checkpoint/apply-spec.ts';
-import { budgetForms, isByteBudget } from '../../core/byte-budget.ts';
+import { type ByteBudget, budgetForms, isByteBudget } from '../../core/byte-budget.ts';
 import { byteForms, readBytes } from '../../core/bytes.ts';
 import { count, countOrZero, flag, key, oneOf, text } from './key.ts';
 import { contradiction } from './load.ts';
@@ -79,8 +79,8 @@ const offloadSchema = v.strictObject({
 const checkpointingSchema = v.strictObject({
   mode: v.optional(
     key(
-      oneOf(['none', 'full', 'every', 'segments', 'selective', 'budget']),
-      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), all of them in a few pieces (segments), each one but for what selective says, or whatever keeps the step within a budget.',
+      oneOf(['none', 'full', 'every', 'segments', 'selective', 'budget', 'auto']),
+      'Which layers are recomputed in backward: none, each one (full), each k-th one (every), all of them in a few pieces (segments), each one but for what selective says, whatever keeps the step within a budget, or what is fastest in the memory there is (auto).',
     ),
   ),
   selective: v.optional(
@@ -104,6 +104,22 @@ const checkpointingSchema = v.strictObject({
     key(
       oneOf(['flops', 'measured']),
       'With mode budget: how recomputing is priced, by arithmetic and memory traffic (default) or timed on this machine.',
+    ),
+  ),
+  memory: v.optional(
+    key(
+      v.pipe(
+        v.union([count, text]),
+        v.check((value) => isByteBudget(value)),
+        v.title(budgetForms),
+      ),
+      'With mode auto: all that training may hold, that is parameters, gradients, optimizer state and step memory. A share is of what there is. Default: what the system and the backend have left, less a tenth.',
+    ),
+  ),
+  adapt_batch: v.optional(
+    key(
+      flag,
+      'With mode auto: whether batch_size and gradient_accumulation_steps may be changed too; their product, and so the rows of an optimizer step, stays. Default false.',
     ),
   ),
   preserve_rng_state: v.optional(
@@ -203,3 +219,54 @@ export function checkpointingSpec(config: CheckpointingConfig): CheckpointingSpe
   return spec as CheckpointingSpec;
 }
 
+/** The setting of mode auto. */
+export interface AutomaticSetting {
+  /** All that training may hold; undefined: what there is. */
+  readonly memory: ByteBudget | undefined;
+  /** Whether batch_size and gradient_accumulation_steps may be changed, but not their product. */
+  readonly adaptBatch: boolean;
+}
+
+/** What mode auto decides itself. */
+const decidedByAuto = ['every', 'segments', 'selective', 'budget', 'cost', 'offload'] as const;
+
+/** The setting of mode auto, which `memory` implies; undefined for another mode. Throws ConfigError for keys that do not go together. */
+export function automaticSetting(config: CheckpointingConfig): AutomaticSetting | undefined {
+  const group = config.activation_checkpointing ?? {};
+  const { memory, adapt_batch } = group;
+  const own = Object.entries({ memory, adapt_batch }).find(([, value]) => value !== undefined);
+  const mode = group.mode ?? (own ? 'auto' : 'none');
+  if (mode !== 'auto') {
+    if (!own) return undefined;
+    throw contradiction(
+      [`activation_checkpointing.${own[0]}`, own[1]],
+      ['activation_checkpointing.mode', mode],
+      'That key belongs to mode auto; remove it or change the mode.',
+    );
+  }
+  for (const key of decidedByAuto) {
+    if (group[key] === undefined) continue;
+    throw contradiction(
+      ['activation_checkpointing.mode', mode],
+      [`activation_checkpointing.${key}`, group[key]],
+      'Mode auto decides that itself; remove one of them.',
+    );
+  }
+  const { enable_activation_checkpointing, ac_mode, ac_option } = config;
+  const { enable_activation_offloading } = config;
+  const torchtune = {
+    enable_activation_checkpointing,
+    ac_mode,
+    ac_option,
+    enable_activation_offloading,
+  };
+  for (const [key, value] of Object.entries(torchtune)) {
+    if (value === undefined || value === null) continue;
+    throw contradiction(
+      ['activation_checkpointing.mode', mode],
+      [key, value],
+      'Mode auto decides that itself; remove one of them.',
+    );
+  }
+  return { memory, adaptBatch: adapt_batch ?? false };
+}

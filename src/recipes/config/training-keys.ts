@@ -5,8 +5,19 @@
 
 import * as v from 'valibot';
 import { ConfigError } from '../../core/errors.ts';
-import { checkpointingKeys, checkpointingSpec } from './checkpointing-keys.ts';
-import { atLeastZero, betas, count, countOrZero, flag, fraction, key, oneOf, positive, text } from './key.ts';
+import { automaticSetting, checkpointingKeys, checkpointingSpec } from './checkpointing-keys.ts';
+import {
+  atLeastZero,
+  betas,
+  count,
+  countOrZero,
+  flag,
+  fraction,
+  key,
+  oneOf,
+  positive,
+  text,
+} from './key.ts';
 import { contradiction } from './load.ts';
 
 const optimizerSchema = v.strictObject({
@@ -154,5 +165,5 @@ export function checkTraining(config: TrainingConfig): void {
       'The warm-up must end before the run does.',
     );
   }
-  checkpointingSpec(config);
+  if (!automaticSetting(config)) checkpointingSpec(config);
 }

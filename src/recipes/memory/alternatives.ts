@@ -1,5 +1,6 @@
 /** Changes of a config that make it fit into memory. Each one that is returned was planned and fits. */
 
+import { definite } from '../../core/errors.ts';
 import type { TrainingConfig } from '../config/training-keys.ts';
 import type { StepShape } from '../recipe.ts';
 import { type Candidate, MemorySearch, type SearchRequest } from './search.ts';
@@ -27,31 +28,37 @@ const shortestSequence = 8;
 export function alternativesOf(shape: StepShape, request: SearchRequest): Alternative[] {
   const { training } = shape;
   const fitting = (changes: readonly Change[]): Alternative[] => {
-    const candidate = fits(shape, request, changes);
+    const candidate = changes.length > 0 && fits(shape, request, changes);
     if (!candidate) return [];
     const { batch_size, gradient_accumulation_steps } = candidate.chosen;
     const change = changes.map(({ text }) => text).join(', ');
     const { totalBytes } = candidate.step;
     return [{ change, batch_size, gradient_accumulation_steps, totalBytes }];
   };
-  const firstOf = (list: readonly Change[][]): Alternative[] => {
-    for (const changes of list) {
-      const found = fitting(changes);
-      if (found.length > 0) return found;
+  /** Of changes that take less and less memory the first that fits, found by halving. */
+  const mildest = (list: readonly Change[][]): Alternative[] => {
+    let found: Alternative[] = [];
+    let [low, high] = [0, list.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const here = fitting(definite(list[middle]));
+      if (here.length > 0) [found, high] = [here, middle];
+      else low = middle + 1;
     }
-    return [];
+    return found;
   };
   const divided = dividing(training, request);
   const others = otherKeys(training);
+  const batch = fitting(divided);
   const single = [
-    ...firstOf([...divided.map((change) => [change]), ...smallerBatches(training)]),
-    ...firstOf(shorterSequences(training)),
+    ...(batch.length > 0 ? batch : mildest(smallerBatches(training))),
+    ...mildest(shorterSequences(training)),
     ...others.flatMap((change) => fitting([change])),
   ];
   if (single.length > 0) return single;
   const all = [...divided, ...others];
   const sums = all.map((_, i) => all.slice(0, i + 1)).slice(1);
-  return firstOf([...sums, ...shorterSequences(training).map((last) => [...all, ...last])]);
+  return mildest([...sums, ...shorterSequences(training).map((last) => [...all, ...last])]);
 }
 
 function fits(

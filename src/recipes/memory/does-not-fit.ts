@@ -5,7 +5,7 @@ import { InfeasibleBudgetError } from '../../core/errors.ts';
 import type { Alternative } from './alternatives.ts';
 import type { AvailableMemory } from './available.ts';
 import { describeNeeds, describeSplit } from './describe.ts';
-import type { Candidate } from './search.ts';
+import type { SmallestCandidate } from './search.ts';
 
 /**
  * The error for a run that may hold `limit` and holds at least what `smallest` does. `details`: budgetBytes,
@@ -13,7 +13,7 @@ import type { Candidate } from './search.ts';
  */
 export function doesNotFit(
   limit: AvailableMemory,
-  { step, chosen }: Candidate,
+  { step, chosen, enoughBytes }: SmallestCandidate,
   alternatives: readonly Alternative[],
 ): InfeasibleBudgetError {
   const lines = alternatives.map(
@@ -26,10 +26,10 @@ export function doesNotFit(
   const { totalBytes, parameterBytes, optimizerBytes, gradientBytes, stepBytes } = step;
   return new InfeasibleBudgetError(
     `fitMemory: training does not fit into the memory there is (got ${formatBytes(limit.bytes)}, ${limit.from}; the smallest plan ` +
-      `takes ${describeNeeds(step)} with ${describeSplit(chosen)}). Give at least memory: ${totalBytes}. ${others}`,
+      `takes ${describeNeeds(step)} with ${describeSplit(chosen)}). Give at least memory: ${enoughBytes}. ${others}`,
     {
       budgetBytes: limit.bytes,
-      smallestBytes: totalBytes,
+      smallestBytes: enoughBytes,
       needs: { totalBytes, parameterBytes, optimizerBytes, gradientBytes, stepBytes },
       alternatives,
     },

@@ -3,8 +3,10 @@
  * counts (needs.ts). Compiled steps recompute what a budget says; eager ones choose among whole layers.
  */
 
+import { bytesPerElement } from '../../core/dtype.ts';
 import { InfeasibleBudgetError, definite } from '../../core/errors.ts';
-import { readConfig } from '../../models/from-config.ts';
+import { parameterCount, readConfig } from '../../models/from-config.ts';
+import { dtypeOf } from '../config/training-keys.ts';
 import type { StepShape } from '../recipe.ts';
 import { type BatchSplit, type ChosenKeys, evaluationRows, withChosen } from './choice.ts';
 import { type MeasuredStep, measureStep } from './needs.ts';
@@ -13,6 +15,12 @@ import { type MeasuredStep, measureStep } from './needs.ts';
 export interface Candidate {
   readonly chosen: ChosenKeys;
   readonly step: MeasuredStep;
+}
+
+/** What takes the least memory. */
+export interface SmallestCandidate extends Candidate {
+  /** Memory that is enough to find it. */
+  readonly enoughBytes: number;
 }
 
 export interface SearchRequest {
@@ -38,6 +46,8 @@ export class MemorySearch {
   /** Fewest micro-batches first. */
   readonly #splits: readonly BatchSplit[];
   readonly #measured = new Map<string, Candidate>();
+  /** Smallest budgets that are kept, accumulated gradients aside, as far as they were asked for. */
+  readonly #leastBudgets = new Map<string, number>();
 
   constructor(shape: StepShape, request: SearchRequest) {
     this.#shape = shape;
@@ -60,6 +70,7 @@ export class MemorySearch {
    * needs no recomputing, found by halving, and the next larger ones.
    */
   fastest(): Candidate | undefined {
+    if (this.#isHopeless) return undefined;
     const [first, ...rest] = this.#splits;
     const whole = first && this.#within(first);
     if (whole?.chosen.activation_checkpointing.mode === 'none') return whole;
@@ -83,6 +94,7 @@ export class MemorySearch {
 
   /** Some candidate that fits; undefined when none does. */
   any(): Candidate | undefined {
+    if (this.#isHopeless) return undefined;
     for (const split of this.#leastSplits()) {
       const candidate = this.#within(split);
       if (candidate) return candidate;
@@ -91,10 +103,19 @@ export class MemorySearch {
   }
 
   /** The candidate of least memory. */
-  smallest(): Candidate {
+  smallest(): SmallestCandidate {
     return this.#leastSplits()
       .map((split) => this.#smallestOf(split))
-      .reduce((a, b) => (b.step.totalBytes < a.step.totalBytes ? b : a));
+      .reduce((a, b) => (b.enoughBytes < a.enoughBytes ? b : a));
+  }
+
+  /** Whether what lasts for the whole run takes too much already, which needs no plan to see. */
+  get #isHopeless(): boolean {
+    const { model, training } = this.#shape;
+    const { type, momentum = 0 } = training.optimizer;
+    const states = type === 'adamw' ? 2 : momentum > 0 ? 1 : 0;
+    const bytes = parameterCount(model) * bytesPerElement(dtypeOf(training));
+    return bytes * (1 + states) > this.#request.limitBytes;
   }
 
   /** Memory falls with the micro-batch, but for the gradients that accumulation keeps. */
@@ -138,36 +159,42 @@ export class MemorySearch {
     return undefined;
   }
 
-  #smallestOf(split: BatchSplit): Candidate {
+  #smallestOf(split: BatchSplit): SmallestCandidate {
     if (!this.#shape.training.compile) {
-      return this.#eagerSettings()
-        .map((setting) => this.#measure({ ...split, activation_checkpointing: setting }))
-        .reduce((a, b) => (b.step.totalBytes < a.step.totalBytes ? b : a), this.#plain(split));
+      const all = this.#eagerSettings().map((setting) =>
+        this.#measure({ ...split, activation_checkpointing: setting }),
+      );
+      const least = all.reduce(
+        (a, b) => (b.step.totalBytes < a.step.totalBytes ? b : a),
+        this.#plain(split),
+      );
+      return { ...least, enoughBytes: least.step.totalBytes };
     }
-    const plain = this.#plain(split);
-    const { gradientBytes } = plain.step;
-    try {
-      // A byte for what is planned is never enough: the refusal names what is.
-      return this.#measure({
-        ...split,
-        activation_checkpointing: { mode: 'budget', budget: gradientBytes + 1 },
-      });
-    } catch (error) {
-      if (!(error instanceof InfeasibleBudgetError)) throw error;
-      const least = Number(error.details.smallestBytes);
-      return this.#budgeted(split, gradientBytes + least) ?? plain;
-    }
+    // A byte for what is planned is never enough: the refusal says what is.
+    const { gradientBytes } = this.#plain(split).step;
+    if (!this.#leastBudgets.has(keyOf(split))) this.#budgeted(split, gradientBytes + 1);
+    const least = definite(this.#leastBudgets.get(keyOf(split)));
+    const budget = gradientBytes + least;
+    const candidate = definite(this.#budgeted(split, budget));
+    // A plan may take less than its budget, and still not be found under a smaller one.
+    const { totalBytes, besideBytes } = candidate.step;
+    return { ...candidate, enoughBytes: Math.max(totalBytes, besideBytes + budget) };
   }
 
   #plain(split: BatchSplit): Candidate {
     return this.#measure({ ...split, activation_checkpointing: { mode: 'none' } });
   }
 
+  /** Undefined for a budget that no plan keeps; then it is known which one is kept. */
   #budgeted(split: BatchSplit, budget: number): Candidate | undefined {
+    if (budget <= this.#plain(split).step.gradientBytes) return undefined;
     try {
       return this.#measure({ ...split, activation_checkpointing: { mode: 'budget', budget } });
     } catch (error) {
       if (!(error instanceof InfeasibleBudgetError)) throw error;
+      const key = keyOf(split);
+      const least = this.#leastBudgets.get(key) ?? Number.POSITIVE_INFINITY;
+      this.#leastBudgets.set(key, Math.min(least, Number(error.details.smallestBytes)));
       return undefined;
     }
   }
@@ -197,6 +224,10 @@ export class MemorySearch {
     const some = [4, 3, 2].filter((k) => k <= layers);
     return [...some.map((k) => ({ mode: 'every', every: k }) as const), { mode: 'full' }];
   }
+}
+
+function keyOf({ batch_size, gradient_accumulation_steps }: BatchSplit): string {
+  return `${batch_size} x ${gradient_accumulation_steps}`;
 }
 
 /** All ways to divide so many rows into equal micro-batches, fewest first. */

@@ -59,11 +59,13 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     },
   );
   using optimizer = makeOptimizer(model, config.optimizer);
+  // A run that mode auto began keeps its choice on record in every mode that it goes on in.
+  const recorded = memory ?? checkpoint?.state.memory;
   const stream = new BatchStream(job.train, {
     batchSize: config.batch_size,
     seed: config.seed,
     // The rows of a step do not depend on how mode auto divides them.
-    ...(memory?.asked.adapt_batch && {
+    ...(recorded?.asked.adapt_batch && {
       epochMultiple: config.batch_size * config.gradient_accumulation_steps,
     }),
   });
@@ -127,7 +129,7 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
           ),
           schedule: scheduler.stateDict(),
           settings,
-          ...(memory && { memory }),
+          ...(recorded && { memory: recorded }),
         },
         optimizer: optimizer.stateDict(),
         saveModel: async (folder) => {

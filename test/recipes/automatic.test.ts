@@ -86,7 +86,6 @@ for (const [execution, layers] of [
 
 test('however a batch is divided, losses are those of the batch that was asked for', async () => {
   await using work = await workFolder();
-  // 17 rows do not fill a last step of 8: the divisions must leave out the same ones.
   const shared = [...batch, 'max_steps=6', 'eval_every_n_steps=3'];
   const run = (name: string, setting: string): string[] =>
     tinyRun(work.path, name, ...shared, `activation_checkpointing=${setting}`);

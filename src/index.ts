@@ -23,7 +23,7 @@ export {
   formatSavedTensors,
   savedTensors,
 } from './observe/saved-tensors.ts';
-export { setBackend, currentBackend, liveBytes } from './tensor/backend.ts';
+export { setBackend, withBackend, currentBackend, liveBytes } from './tensor/backend.ts';
 export {
   type NestedNumbers,
   type TensorOptions,

@@ -100,6 +100,14 @@ const legalKeys = [...ownKeys, ...torchtuneKeys];
 
 /** Checks a setting and fills defaults. A plain string is a mode. Throws ConfigError. */
 export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedSpec {
+  if ((typeof spec === 'string' ? spec : spec.mode) === ('auto' as string)) {
+    throw new ConfigError(
+      `applyActivationCheckpointing: 'auto' depends on the whole training run, not on a model alone (got mode "auto"). ` +
+        'Use it in a recipe, settle it with fitMemory of retune/recipes, or choose one of ' +
+        `${modes.join(', ')}.`,
+      { key: 'mode', value: 'auto', legal: modes },
+    );
+  }
   const given =
     typeof spec === 'string'
       ? new Map([['mode', { key: 'mode', value: spec }]])

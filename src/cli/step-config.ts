@@ -1,5 +1,6 @@
 /** What `explain` and `frontier` share: the config they are asked about. */
 
+import type { MemoryChoice } from '../recipes/memory/choice.ts';
 import type { StepShape } from '../recipes/recipe.ts';
 import { type CliArgument, type CliOption, CliUsageError } from './command.ts';
 
@@ -13,12 +14,19 @@ export const configOptions: readonly CliOption[] = [
   { flags: '-r, --recipe <name>', doc: 'the recipe it is for (default: any that accepts it)' },
 ];
 
-/** The step of the config that the options name. */
-export async function stepShapeOf(
+export interface StepRequest {
+  /** Mode auto is settled in it. */
+  readonly shape: StepShape;
+  /** What mode auto chose; undefined for another mode. */
+  readonly choice: MemoryChoice | undefined;
+}
+
+/** The step of the config that the options name. Throws InfeasibleBudgetError when mode auto finds no way to train. */
+export async function stepRequestOf(
   command: string,
   options: Readonly<Record<string, unknown>>,
   overrides: readonly string[],
-): Promise<StepShape> {
+): Promise<StepRequest> {
   const { findRecipe, recipeOfConfig } = await import('../recipes/registry.ts');
   const { matchRecipes, prepareRun } = await import('../recipes/prepare.ts');
   const { config, recipe: name } = options;
@@ -28,5 +36,10 @@ export async function stepShapeOf(
   const given = typeof name === 'string' ? findRecipe(name) : recipeOfConfig(config);
   const [recipe] = given ? [given] : await matchRecipes(config, overrides);
   if (!recipe) throw new CliUsageError(`${command}: ${config} fits no recipe.`);
-  return (await prepareRun(recipe, config, overrides)).shape();
+  const shape = await (await prepareRun(recipe, config, overrides)).shape();
+  const { automaticSetting } = await import('../recipes/config/checkpointing-keys.ts');
+  if (!automaticSetting(shape.training)) return { shape, choice: undefined };
+  const { fitMemory } = await import('../recipes/memory/fit.ts');
+  const { choice, training } = fitMemory(shape);
+  return { shape: { ...shape, training }, choice };
 }

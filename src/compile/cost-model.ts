@@ -5,7 +5,7 @@
 
 import { type Aval, avalBytes } from '../ir/aval.ts';
 import type { Node, Value } from '../ir/graph.ts';
-import type { OpClass } from '../ir/op.ts';
+import type { AnyOp, OpClass, Params } from '../ir/op.ts';
 import { baseOf } from './base-value.ts';
 import type { FusedStep } from './fuse.ts';
 
@@ -37,18 +37,27 @@ export const rooflineCost: CostModel = (nodes, reads, writes) => {
   let traffic = 0;
   for (const { op, inputs, outputs, params } of nodes) {
     if (!op) continue;
-    const avals = (values: readonly Value[]): Aval[] => values.map((value) => value.aval);
-    const { flops, bytesRead, bytesWritten } = op.cost(avals(inputs), avals(outputs), params);
-    arithmeticNs += flops / (flopRates[op.traits.class] ?? elementRate);
-    traffic += bytesRead + bytesWritten;
+    const work = workOf(op, avalsOf(inputs), avalsOf(outputs), params);
+    arithmeticNs += work.arithmeticNs;
+    traffic += work.traffic;
     hard ||= op.traits.remat === 'costly';
   }
   // One op knows best what it touches (a table look-up reads few rows); fused ones share what they read.
   if (nodes.length > 1) {
     traffic = [...reads, ...writes].reduce((sum, value) => sum + avalBytes(value.aval), 0);
   }
-  return { costNs: Math.round(Math.max(arithmeticNs, traffic / memoryRate) + launchNs), hard };
+  return { costNs: rooflineNs({ arithmeticNs, traffic }), hard };
 };
+
+/** Nanoseconds of one op run on its own, as eager code does, by the same roofline. A view costs nothing. */
+export function opNs(
+  op: AnyOp,
+  inputs: readonly Aval[],
+  outputs: readonly Aval[],
+  params: Params,
+): number {
+  return op.lower.kind === 'view' ? 0 : rooflineNs(workOf(op, inputs, outputs, params));
+}
 
 /** Nanoseconds of a fused program. */
 export function programNs(steps: readonly FusedStep[], costOf: CostModel): number {
@@ -66,6 +75,31 @@ export function programNs(steps: readonly FusedStep[], costOf: CostModel): numbe
     }
   }
   return sum;
+}
+
+interface Work {
+  readonly arithmeticNs: number;
+  /** Bytes read and written. */
+  readonly traffic: number;
+}
+
+function workOf(
+  op: AnyOp,
+  inputs: readonly Aval[],
+  outputs: readonly Aval[],
+  params: Params,
+): Work {
+  const { flops, bytesRead, bytesWritten } = op.cost(inputs, outputs, params);
+  const arithmeticNs = flops / (flopRates[op.traits.class] ?? elementRate);
+  return { arithmeticNs, traffic: bytesRead + bytesWritten };
+}
+
+function rooflineNs({ arithmeticNs, traffic }: Work): number {
+  return Math.round(Math.max(arithmeticNs, traffic / memoryRate) + launchNs);
+}
+
+function avalsOf(values: readonly Value[]): Aval[] {
+  return values.map((value) => value.aval);
 }
 
 function basesOf(values: readonly Value[]): Value[] {

@@ -43,6 +43,7 @@ export class RematSearch {
   readonly #runner: PassRunner;
   readonly #options: SearchOptions;
   readonly #planner: ReturnType<MakePlanner>;
+  #smallest: RematChoice | undefined;
 
   constructor(traced: Graph, runner: PassRunner, options: SearchOptions) {
     this.#runner = runner;
@@ -102,6 +103,11 @@ export class RematSearch {
 
   /** The plan of least real peak among the smallest of the planner's model; the same whatever was asked before. */
   smallest(): RematChoice {
+    this.#smallest ??= this.#findSmallest();
+    return this.#smallest;
+  }
+
+  #findSmallest(): RematChoice {
     const planner = this.#options.planner(this.remat.plan);
     const least = smallestOf(planner);
     return smallestShares

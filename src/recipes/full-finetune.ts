@@ -10,11 +10,13 @@
 import * as v from 'valibot';
 import { ConfigError } from '../core/errors.ts';
 import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
+import { readConfig } from '../models/from-config.ts';
 import { loadModel, readModelConfig } from '../models/load.ts';
 import { instructionSchema, textSchema, tokenizerSchema } from './config/data-keys.ts';
 import { key, text } from './config/key.ts';
 import { checkConfig, contradiction, type PlainObject } from './config/load.ts';
 import { checkTraining, dtypeOf, trainingKeys } from './config/training-keys.ts';
+import { settleMemory } from './memory/settle.ts';
 import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 import {
   checkTokenizer,
@@ -72,15 +74,16 @@ export async function main(config: FullFinetuneConfig, io: RecipeIo): Promise<Ru
     config.tokenizer ?? { type: 'huggingface', path: config.model.folder },
     config.output_dir,
   );
+  const folder = checkpoint?.modelFolder ?? config.model.folder;
+  const raw = await readModelConfig(folder);
+  checkFit(config, tokenizer, readConfig(raw));
+  const settled = await settleMemory(raw, config, checkpoint, io);
   const rows = await openRows(config, tokenizer);
   io.log(rows.summary);
-  using model = await loadModel(checkpoint?.modelFolder ?? config.model.folder, {
-    dtype: dtypeOf(config),
-  });
+  using model = await loadModel(folder, { dtype: dtypeOf(config) });
   try {
-    checkFit(config, tokenizer, model.config);
     const { train: training, validation } = rows;
-    return await train({ config, model, train: training, validation, checkpoint, io });
+    return await train({ ...settled, model, train: training, validation, checkpoint, io });
   } finally {
     await rows.close();
   }

@@ -4,8 +4,18 @@ export { type KeyDescription, describeKeys } from './config/describe.ts';
 export { applyOverrides, type PlainObject, parseYaml } from './config/load.ts';
 export { copyConfig } from './copy-config.ts';
 export { continueText, type GenerateTextOptions, generateText } from './generate-text.ts';
+export {
+  type AvailableMemory,
+  availableMemory,
+  type MemoryReading,
+  readMemory,
+} from './memory/available.ts';
+export type { Alternative } from './memory/alternatives.ts';
+export type { BatchSplit, ChosenKeys, MemoryChoice } from './memory/choice.ts';
+export { type FitOptions, fitMemory, type MemoryFit } from './memory/fit.ts';
+export type { MemoryNeeds } from './memory/needs.ts';
 export { prepareRun } from './prepare.ts';
-export type { RecipeIo, RunOutcome } from './recipe.ts';
+export type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 export {
   findRecipe,
   type PreparedRun,

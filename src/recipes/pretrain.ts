@@ -18,6 +18,7 @@ import { key } from './config/key.ts';
 import { checkConfig, type PlainObject } from './config/load.ts';
 import { checkModel, hubConfig, modelSchema } from './config/model-keys.ts';
 import { checkTraining, dtypeOf, trainingKeys } from './config/training-keys.ts';
+import { settleMemory } from './memory/settle.ts';
 import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 import { checkTokenizer, openTextRows, openTokenizer, readTokenizer } from './run/corpus.ts';
 import { openRunFolder } from './run/run-folder.ts';
@@ -45,6 +46,8 @@ export function parse(config: PlainObject, name: string): PretrainConfig {
 export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOutcome> {
   const checkpoint = await openRunFolder(config, io.log);
   const tokenizer = await openTokenizer(config.tokenizer, config.output_dir);
+  const shape = await modelShape(config, tokenizer);
+  const settled = await settleMemory(shape, config, checkpoint, io);
   const rows = await openTextRows(config.dataset, tokenizer, {
     sequenceLength: config.sequence_length,
     outputDir: config.output_dir,
@@ -52,13 +55,12 @@ export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOut
   io.log(rows.summary);
   const dtype = dtypeOf(config);
   const generator = new Generator(config.seed);
-  const shape = await modelShape(config, tokenizer);
   using model = checkpoint
     ? await loadModel(checkpoint.modelFolder, { dtype })
     : modelFromConfig(shape, { dtype, generator });
   try {
     const { train: training, validation } = rows;
-    return await train({ config, model, train: training, validation, checkpoint, io });
+    return await train({ ...settled, model, train: training, validation, checkpoint, io });
   } finally {
     await rows.close();
   }

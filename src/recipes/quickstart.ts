@@ -22,6 +22,7 @@ import { checkConfig, type PlainObject } from './config/load.ts';
 import { checkModel, hubConfig, modelSchema } from './config/model-keys.ts';
 import { checkTraining, trainingKeys } from './config/training-keys.ts';
 import { continueText } from './generate-text.ts';
+import { settleMemory } from './memory/settle.ts';
 import type { RecipeIo, RunOutcome, StepShape } from './recipe.ts';
 import {
   compareCheckpointing,
@@ -70,16 +71,17 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
   const began = performance.now();
   const checkpoint = await openRunFolder(config, log);
   const tokenizer = await openTokenizer({ type: 'byte' }, config.output_dir);
+  const shape = await modelShape(config, tokenizer);
+  const settled = await settleMemory(shape, config, checkpoint, io);
   const split = await openText(config.dataset, tokenizer, config.output_dir);
   log(`text: ${split.summary}`);
   const pack = { sequenceLength: config.sequence_length };
   const rows = new PackedDataset(split.train, pack);
   const validation = new PackedDataset(split.validation, pack);
-  const shape = await modelShape(config, tokenizer);
   const build = () => modelFromConfig(shape, { generator: new Generator(config.seed) });
 
   using model = checkpoint ? await loadModel(checkpoint.modelFolder) : build();
-  const outcome = await train({ config, model, train: rows, validation, checkpoint, io });
+  const outcome = await train({ ...settled, model, train: rows, validation, checkpoint, io });
   if (outcome.exitCode !== 0) return outcome;
 
   const { prompt, max_new_tokens: maxNewTokens, temperature } = config.sample;

@@ -2,6 +2,7 @@
 
 import type { RawConfig } from '../models/decoder/config-fields.ts';
 import type { TrainingConfig } from './config/training-keys.ts';
+import type { AvailableMemory } from './memory/available.ts';
 
 export interface RecipeIo {
   /** A line for people. */
@@ -10,6 +11,8 @@ export interface RecipeIo {
   readonly progress: boolean;
   /** File for the memory trace of the second step; undefined for none. */
   readonly traceMemory?: string;
+  /** What mode auto may use when the config does not say it. Default: what the machine has left. */
+  readonly availableMemory?: () => AvailableMemory;
 }
 
 /** What a config's training step is made of, known without data or weights. */

@@ -18,7 +18,9 @@ import { saveModel } from '../models/save.ts';
 import { LrScheduler } from '../optim/schedule.ts';
 import { formatBytes } from '../core/bytes.ts';
 import { type Generator, defaultGenerator } from '../tensor/generator.ts';
-import { checkpointingSpec, type TrainingConfig } from './config/training-keys.ts';
+import { checkpointingSpec } from './config/checkpointing-keys.ts';
+import type { TrainingConfig } from './config/training-keys.ts';
+import { evaluationRows, type MemoryChoice } from './memory/choice.ts';
 import type { RecipeIo, RunOutcome } from './recipe.ts';
 import { makeEvaluator } from './run/evaluate.ts';
 import { InterruptWatch } from './run/interrupt.ts';
@@ -33,7 +35,10 @@ import { checkSettings, type LoadedCheckpoint, saveCheckpoint } from './run/trai
 
 /** What a recipe trains. `checkpoint` is what it resumes from; the model then holds its weights already. */
 export interface TrainingJob {
+  /** Mode auto is settled in it. */
   readonly config: TrainingConfig;
+  /** What mode auto chose; undefined for another mode. */
+  readonly memory: MemoryChoice | undefined;
   readonly model: CausalLm;
   readonly train: SequenceDataset;
   readonly validation: SequenceDataset | undefined;
@@ -43,7 +48,7 @@ export interface TrainingJob {
 
 /** Trains to the last step or until interrupted, then saves. Throws on a step that is not finite. */
 export async function train(job: TrainingJob): Promise<RunOutcome> {
-  const { config, model, checkpoint, io } = job;
+  const { config, memory, model, checkpoint, io } = job;
   const { log } = io;
   const { offload, compileOptions } = applyActivationCheckpointing(
     model,
@@ -54,7 +59,16 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     },
   );
   using optimizer = makeOptimizer(model, config.optimizer);
-  const stream = new BatchStream(job.train, { batchSize: config.batch_size, seed: config.seed });
+  // A run that mode auto began keeps its choice on record in every mode that it goes on in.
+  const recorded = memory ?? checkpoint?.state.memory;
+  const stream = new BatchStream(job.train, {
+    batchSize: config.batch_size,
+    seed: config.seed,
+    // The rows of a step do not depend on how mode auto divides them.
+    ...(recorded?.asked.adapt_batch && {
+      epochMultiple: config.batch_size * config.gradient_accumulation_steps,
+    }),
+  });
   const totalSteps = stepCount(config, stream.batchesPerEpoch);
   const scheduler = new LrScheduler(optimizer, makeSchedule(config.lr_scheduler, totalSteps));
   const settings = decisiveSettings(config, totalSteps);
@@ -71,7 +85,9 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     defaultGenerator.manualSeed(config.seed);
   }
   const metrics = new MetricsFile(config.output_dir);
-  await metrics.begin(checkpoint?.state.step ?? 0);
+  const start = checkpoint?.state.step ?? 0;
+  await metrics.begin(start);
+  if (memory && memory !== checkpoint?.state.memory) metrics.append({ step: start, memory });
   using step = makeTrainingStep(model, optimizer, {
     compile: config.compile,
     ...(compileOptions && { compileOptions }),
@@ -82,7 +98,8 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
   using evaluator = job.validation
     ? makeEvaluator(model, job.validation, {
         compile: config.compile,
-        batchSize: config.batch_size,
+        batchSize: memory?.asked.batch_size ?? config.batch_size,
+        ...(memory && { rowsAtOnce: evaluationRows(memory.asked, memory.chosen) }),
         maxBatches: config.eval_batches,
       })
     : undefined;
@@ -93,7 +110,6 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
     `training ${formatCount(parameters)} parameters for ${totalSteps} steps of ` +
       `${formatCount(tokensPerStep(config))} tokens`,
   );
-  const start = checkpoint?.state.step ?? 0;
   const bar = io.progress ? new Progress({ total: totalSteps, start }) : undefined;
   using interrupt = new InterruptWatch(() => {
     const note = 'stopping after this step and saving; press Ctrl-C again to quit at once';
@@ -113,6 +129,7 @@ export async function train(job: TrainingJob): Promise<RunOutcome> {
           ),
           schedule: scheduler.stateDict(),
           settings,
+          ...(recorded && { memory: recorded }),
         },
         optimizer: optimizer.stateDict(),
         saveModel: async (folder) => {

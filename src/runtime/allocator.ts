@@ -81,6 +81,8 @@ export interface Allocator {
   stats(): MemoryStats;
   /** Starts a new peak measurement at the present live bytes. */
   resetPeak(): void;
+  /** The most live bytes there can ever be: the limit that was set, or the end of addresses; Infinity for none. */
+  readonly capacity: number;
   /** Limit on live bytes; undefined lifts it. */
   setLimit(bytes: number | undefined): void;
   /** Called for every event until the returned function is called. */
@@ -141,6 +143,10 @@ export class MemoryLedger {
 
   resetPeak(): void {
     this.#markPeak();
+  }
+
+  get limit(): number {
+    return this.#limit ?? Number.POSITIVE_INFINITY;
   }
 
   setLimit(bytes: number | undefined): void {

@@ -91,6 +91,10 @@ export class HeapAllocator implements Allocator {
     this.#ledger.resetPeak();
   }
 
+  get capacity(): number {
+    return Math.min(this.#ledger.limit, this.#heap.limit - this.#heap.start);
+  }
+
   setLimit(bytes: number | undefined): void {
     this.#ledger.setLimit(bytes);
   }

@@ -37,6 +37,17 @@ export function setDefaultBackend(backend: Backend): Backend | undefined {
   return before;
 }
 
+/** Runs `body` with `backend` as the default; afterwards the default is what it was, be it none yet. */
+export function withDefaultBackend<T>(backend: Backend, body: () => T): T {
+  const before = present;
+  present = backend;
+  try {
+    return body();
+  } finally {
+    present = before;
+  }
+}
+
 function fromEnvironment(): Backend {
   const name = readEnv('RETUNE_BACKEND') ?? 'cpu';
   switch (name) {

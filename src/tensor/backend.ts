@@ -1,7 +1,7 @@
 /** Which backend eager code runs on. Importing this file makes eager execution available. */
 
 import type { Backend } from '../runtime/backend.ts';
-import { defaultBackend, setDefaultBackend } from '../runtime/registry.ts';
+import { defaultBackend, setDefaultBackend, withDefaultBackend } from '../runtime/registry.ts';
 import { EagerMode } from './eager-mode.ts';
 import { setBaseMode } from './mode.ts';
 
@@ -24,6 +24,14 @@ export function currentBackend(): Backend {
 /** Makes `backend` current. Tensors of another backend must not be mixed with its own. */
 export function setBackend(backend: Backend): void {
   setDefaultBackend(backend);
+}
+
+/**
+ * Runs `body`, which is synchronous, with `backend` current; afterwards the one before is current again.
+ * Tensors made inside must not be used outside.
+ */
+export function withBackend<T>(backend: Backend, body: () => T): T {
+  return withDefaultBackend(backend, body);
 }
 
 /** Bytes in use on the current backend (torch.cuda.memory_allocated). */

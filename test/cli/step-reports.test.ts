@@ -41,6 +41,38 @@ test('explain says what a budget keeps and computes again', () => {
   assert.ok(json.parameterBytes > 0 && json.values.length > 0 && json.timeline.length > 0);
 });
 
+test('explain shows what mode auto chooses, and validate accepts it', () => {
+  const setting = 'activation_checkpointing={ mode: auto, memory: 30MiB }';
+  const { code, out, err } = retune('explain', ...small, setting);
+  assert.equal(code, 0, err);
+  assert.match(
+    out,
+    /^memory for training: 30\.0 MiB \(as memory says\)\nautomatic: batch_size 2; /,
+  );
+  assert.match(out, /\na step of 2 x 32 tokens; activation checkpointing: none/);
+  const json = JSON.parse(retune('explain', ...small, setting, '--json').out) as {
+    memory: { totalBytes: number; parameterBytes: number };
+    parameterBytes: number;
+  };
+  assert.ok(json.memory.totalBytes <= 30 * 2 ** 20);
+  assert.equal(json.memory.parameterBytes, json.parameterBytes);
+  // Without memory it is what this machine has.
+  const there = 'activation_checkpointing={ mode: auto }';
+  const eager = retune('explain', ...small, there, 'compile=false');
+  assert.equal(eager.code, 0, eager.err);
+  assert.match(eager.out, /^memory for training: .*, less a margin of .*\nautomatic: .*\n$/);
+  const valid = retune('validate', 'quickstart', setting);
+  assert.match(valid.out, /is a valid config for quickstart/, valid.err);
+});
+
+test('a run that fits into no memory is refused with what would', () => {
+  const setting = 'activation_checkpointing={ mode: auto, memory: 20MiB }';
+  const { code, err } = retune('explain', ...small, setting);
+  assert.equal(code, 1);
+  assert.match(err, /training does not fit .*Give at least memory: \d+/s);
+  assert.match(err, /dtype: bf16 \(batch_size 2: /);
+});
+
 test('a budget that cannot be kept is refused with the smallest that can', () => {
   const setting = 'activation_checkpointing={ mode: budget, budget: 1KiB }';
   const { code, err } = retune('explain', ...small, setting);

@@ -148,6 +148,34 @@ describe('a wrong config', () => {
         ['activation_checkpointing.offload.min_bytes', '64KiB'],
       ],
       [
+        ['activation_checkpointing={ mode: auto, memory: plenty }'],
+        ['activation_checkpointing.memory must be bytes such as 512MiB', '"plenty"'],
+      ],
+      [
+        ['activation_checkpointing={ mode: full, memory: 1GiB }'],
+        ['activation_checkpointing.memory: "1GiB"', 'activation_checkpointing.mode: "full"'],
+      ],
+      [
+        ['activation_checkpointing={ mode: none, adapt_batch: true }'],
+        ['activation_checkpointing.adapt_batch: true', 'activation_checkpointing.mode: "none"'],
+      ],
+      [
+        ['activation_checkpointing={ mode: auto, adapt_batch: maybe }'],
+        ['activation_checkpointing.adapt_batch must be true or false'],
+      ],
+      [
+        ['activation_checkpointing={ memory: 1GiB, every: 2 }'],
+        ['activation_checkpointing.mode: "auto"', 'activation_checkpointing.every: 2'],
+      ],
+      [
+        ['activation_checkpointing={ mode: auto, offload: { depth: 1 } }', 'compile=false'],
+        ['activation_checkpointing.mode: "auto"', 'activation_checkpointing.offload: {"depth":1}'],
+      ],
+      [
+        ['activation_checkpointing={ mode: auto }', 'ac_mode=full'],
+        ['activation_checkpointing.mode: "auto"', 'ac_mode: "full"'],
+      ],
+      [
         ['overwrite=true', 'resume_from_checkpoint=true'],
         ['overwrite: true', 'resume_from_checkpoint: true'],
       ],

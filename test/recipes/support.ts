@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { prepareRun } from '../../src/recipes/prepare.ts';
-import type { RunOutcome } from '../../src/recipes/recipe.ts';
+import type { RecipeIo, RunOutcome } from '../../src/recipes/recipe.ts';
 import type { MetricsLine } from '../../src/recipes/run/metrics.ts';
 import { findRecipe } from '../../src/recipes/registry.ts';
 
@@ -44,10 +44,17 @@ export interface FinishedRun {
 }
 
 /** Runs pretrain in this process. */
-export async function pretrain(overrides: readonly string[]): Promise<FinishedRun> {
+export async function pretrain(
+  overrides: readonly string[],
+  more: Partial<RecipeIo> = {},
+): Promise<FinishedRun> {
   const lines: string[] = [];
   const prepared = await prepareRun(findRecipe('pretrain'), 'pretrain/byte_llama', overrides);
-  const outcome = await prepared.main({ log: (line) => lines.push(line), progress: false });
+  const outcome = await prepared.main({
+    log: (line) => lines.push(line),
+    progress: false,
+    ...more,
+  });
   return { outcome, lines };
 }
 

@@ -4,7 +4,7 @@ import type { FrontierPoint } from '../../compile/frontier.ts';
 import type { MeasuredPoint } from '../../recipes/frontier.ts';
 import type { StepShape } from '../../recipes/recipe.ts';
 import { type CliCommand, listOf, numberOption } from '../command.ts';
-import { configOptions, overridesArgument, stepShapeOf } from '../step-config.ts';
+import { configOptions, overridesArgument, stepRequestOf } from '../step-config.ts';
 
 const whole = (least: number) => (value: number) => Number.isInteger(value) && value >= least;
 
@@ -42,7 +42,7 @@ export const frontier: CliCommand = {
     },
   ],
   run: async ([overrides], options) => {
-    const shape = await stepShapeOf('frontier', options, listOf(overrides));
+    const { shape } = await stepRequestOf('frontier', options, listOf(overrides));
     const { withPlannedStep } = await import('../../recipes/step-plan.ts');
     const { formatBytes } = await import('../../core/bytes.ts');
     const points = (options.points as number | undefined) ?? 20;
@@ -73,10 +73,6 @@ async function measure(
   options: Readonly<Record<string, unknown>>,
 ): Promise<readonly MeasuredPoint[]> {
   const { measureFrontier } = await import('../../recipes/frontier.ts');
-  const { createCpuBackend } = await import('../../runtime/registry.ts');
-  const { setBackend } = await import('../../tensor/backend.ts');
-  // Planning has left the null backend, on which nothing takes time.
-  setBackend(createCpuBackend());
   const began = performance.now();
   return measureFrontier(shape, estimated, {
     points,

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Batch, type BatchSource, BatchStream, evaluationBatches } from './batches.ts';
+import {
+  type Batch,
+  type BatchSource,
+  BatchStream,
+  evaluationBatches,
+  splitBatch,
+} from './batches.ts';
 import { PackedDataset } from './packed-dataset.ts';
 import { permutedIndex } from './permutation.ts';
 import { Prefetcher } from './prefetch.ts';
@@ -308,5 +314,46 @@ describe('Prefetcher', () => {
     await ahead.close();
     await assert.rejects(ahead.next(), /is closed/);
     assert.throws(() => new Prefetcher(new BatchStream(dataset, options), 0), /depth must be/);
+  });
+});
+
+describe('rows of a step', () => {
+  // 11 rows of 4 tokens: steps of 4 rows leave three of them out of each epoch.
+  const dataset = new PackedDataset(counting([45]), { sequenceLength: 4 });
+
+  test('are the same however they are divided into batches, over the ends of epochs too', async () => {
+    const rowsBy = async (batchSize: number): Promise<unknown[]> => {
+      const stream = new BatchStream(dataset, { batchSize, epochMultiple: 4, seed: 3 });
+      assert.equal(stream.batchesPerEpoch, 8 / batchSize);
+      const rows: unknown[] = [];
+      while (rows.length < 24) rows.push(...firstTokens(await stream.next()));
+      return rows;
+    };
+    const whole = await rowsBy(4);
+    assert.deepEqual(await rowsBy(2), whole);
+    assert.deepEqual(await rowsBy(1), whole);
+    const own = new BatchStream(dataset, { batchSize: 1, seed: 3 });
+    assert.equal(own.batchesPerEpoch, 11);
+    const shared = new BatchStream(dataset, { batchSize: 1, epochMultiple: 4, seed: 3 });
+    assert.throws(() => shared.restore(own.state()), /belongs to other data/);
+  });
+
+  test('must be a multiple of the batch that the dataset has', () => {
+    for (const epochMultiple of [3, 12]) {
+      assert.throws(
+        () => new BatchStream(dataset, { batchSize: 2, epochMultiple }),
+        /epochMultiple must be a multiple of batchSize, at most the 11 rows/,
+      );
+    }
+  });
+
+  test('can be cut out of a batch', async () => {
+    const batch = await new BatchStream(dataset, { batchSize: 4, shuffle: false }).next();
+    const parts = splitBatch(batch, 2);
+    assert.deepEqual(
+      parts.map((part) => [part.rows, part.targetCount, [...part.inputs]]),
+      [0, 8].map((from) => [2, 8, [...batch.inputs.subarray(from, from + 8)]]),
+    );
+    assert.deepEqual([...(parts[1]?.targets ?? [])], [...batch.targets.subarray(8)]);
   });
 });

@@ -42,6 +42,11 @@ export interface BatchSource {
 export interface BatchOptions {
   /** B. */
   readonly batchSize: number;
+  /**
+   * An epoch gives as many rows as a multiple of this, itself a multiple of the batch size (the default). Streams
+   * that share it give the same rows in the same order, however they are divided into batches.
+   */
+  readonly epochMultiple?: number;
   /** Mix the rows anew in each epoch (default true). */
   readonly shuffle?: boolean;
   /** Chooses the orders (default 0). */
@@ -53,6 +58,7 @@ export class BatchStream implements BatchSource {
   readonly #batchSize: number;
   readonly #shuffle: boolean;
   readonly #seed: number;
+  readonly #epochRows: number;
   readonly #fingerprint: string;
   #epoch = 0;
   #position = 0;
@@ -60,6 +66,7 @@ export class BatchStream implements BatchSource {
   /** Throws ArgumentError when the dataset does not fill one batch. */
   constructor(dataset: SequenceDataset, options: BatchOptions) {
     const { batchSize, shuffle = true, seed = 0 } = options;
+    const multiple = options.epochMultiple ?? batchSize;
     if (!Number.isInteger(batchSize) || batchSize < 1 || batchSize > dataset.length) {
       throw new ArgumentError(
         `BatchStream: batchSize must be an integer from 1 to the ${dataset.length} rows of the dataset ` +
@@ -67,21 +74,30 @@ export class BatchStream implements BatchSource {
         { batchSize, rows: dataset.length },
       );
     }
+    if (!Number.isInteger(multiple / batchSize) || multiple > dataset.length) {
+      throw new ArgumentError(
+        `BatchStream: epochMultiple must be a multiple of batchSize, at most the ${dataset.length} rows of the dataset ` +
+          `(got ${multiple} for ${batchSize}). Use fewer rows in a step, shorter sequences or more text.`,
+        { epochMultiple: multiple, batchSize, rows: dataset.length },
+      );
+    }
     this.#dataset = dataset;
     this.#batchSize = batchSize;
+    this.#epochRows = Math.floor(dataset.length / multiple) * multiple;
     this.#shuffle = shuffle;
     this.#seed = seed;
     const order = shuffle ? `seed-${seed}` : 'in-order';
-    this.#fingerprint = `${dataset.fingerprint}/batch-${batchSize}-${order}`;
+    const rows = multiple === batchSize ? batchSize : `${batchSize}-of-${multiple}`;
+    this.#fingerprint = `${dataset.fingerprint}/batch-${rows}-${order}`;
   }
 
   /** Batches in one epoch. */
   get batchesPerEpoch(): number {
-    return Math.floor(this.#dataset.length / this.#batchSize);
+    return this.#epochRows / this.#batchSize;
   }
 
   async next(): Promise<Batch> {
-    if (this.#position + this.#batchSize > this.#dataset.length) {
+    if (this.#position + this.#batchSize > this.#epochRows) {
       this.#epoch++;
       this.#position = 0;
     }
@@ -105,8 +121,8 @@ export class BatchStream implements BatchSource {
       );
     }
     const { epoch, position } = state;
-    const end = this.batchesPerEpoch * this.#batchSize;
-    const legal = Number.isInteger(epoch) && epoch >= 0 && position >= 0 && position <= end;
+    const legal =
+      Number.isInteger(epoch) && epoch >= 0 && position >= 0 && position <= this.#epochRows;
     if (!legal || position % this.#batchSize !== 0) {
       throw new ArgumentError(
         `BatchStream.restore: no stream can be in this state (got epoch ${epoch}, position ${position}). ` +
@@ -140,9 +156,26 @@ export async function readBatch(dataset: SequenceDataset, rows: readonly number[
       });
     }),
   );
-  let targetCount = 0;
-  for (const target of all.targets) if (target !== ignoreIndex) targetCount++;
+  const targetCount = countTargets(all.targets);
   return { ...all, rows: rows.length, sequenceLength, targetCount };
+}
+
+/** The rows of a batch in batches of `rows` rows, which must divide it. They share its memory. */
+export function splitBatch(batch: Batch, rows: number): Batch[] {
+  const { sequenceLength } = batch;
+  return Array.from({ length: batch.rows / rows }, (_, i) => {
+    const [from, to] = [i * rows * sequenceLength, (i + 1) * rows * sequenceLength];
+    const targets = batch.targets.subarray(from, to);
+    return {
+      rows,
+      sequenceLength,
+      inputs: batch.inputs.subarray(from, to),
+      targets,
+      segmentIds: batch.segmentIds.subarray(from, to),
+      positionIds: batch.positionIds.subarray(from, to),
+      targetCount: countTargets(targets),
+    };
+  });
 }
 
 /**
@@ -165,6 +198,12 @@ export async function* evaluationBatches(
     );
     yield rows === batchSize ? batch : padRows(batch, batchSize);
   }
+}
+
+function countTargets(targets: Int32Array): number {
+  let count = 0;
+  for (const target of targets) if (target !== ignoreIndex) count++;
+  return count;
 }
 
 function padRows(batch: Batch, rows: number): Batch {

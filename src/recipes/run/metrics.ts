@@ -7,8 +7,9 @@ import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '../../data/files/atomic.ts';
 import { fileErrorFrom } from '../../core/file-error.ts';
+import type { MemoryChoice } from '../memory/choice.ts';
 
-/** One line. Training lines have `loss`, evaluation lines `validation_loss`. */
+/** One line. Training lines have `loss`, evaluation lines `validation_loss`, the first line of mode auto `memory`. */
 export interface MetricsLine {
   readonly step: number;
   /** Mean cross entropy, nats per token. */
@@ -20,6 +21,8 @@ export interface MetricsLine {
   readonly tokens_per_second?: number;
   /** Bytes: peak of the step besides parameters and optimizer state. */
   readonly step_memory?: number;
+  /** What mode auto chose. */
+  readonly memory?: MemoryChoice;
   /** Seconds since the run began or resumed. */
   readonly seconds?: number;
 }

@@ -1,7 +1,7 @@
 /**
  * The folder a run leaves behind:
  *
- *     config.yaml      the config with defaults and overrides filled in
+ *     config.yaml      the config with defaults and overrides filled in; at its end, what mode auto chose
  *     metrics.jsonl    a line for each logged step
  *     checkpoints/     what a resumed run starts from
  *     tokenizer/       files of the tokenizer
@@ -9,9 +9,10 @@
  */
 
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, rm, stat } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ConfigError } from '../../core/errors.ts';
+import { fileErrorFrom } from '../../core/file-error.ts';
 import { writeFileAtomic } from '../../data/files/atomic.ts';
 import type { CausalLm } from '../../models/decoder/causal-lm.ts';
 import { saveModel } from '../../models/save.ts';
@@ -58,6 +59,16 @@ export async function openRunFolder(
   const checkpoint = await readCheckpoint(from);
   log(`resuming from ${checkpoint.folder}, step ${checkpoint.state.step}`);
   return checkpoint;
+}
+
+/** Adds lines to the end of the folder's config.yaml, as comments. */
+export async function noteInConfig(outputDir: string, lines: readonly string[]): Promise<void> {
+  const path = join(outputDir, 'config.yaml');
+  try {
+    await appendFile(path, lines.map((line) => `# ${line}\n`).join(''));
+  } catch (cause) {
+    throw fileErrorFrom('run', path, cause);
+  }
 }
 
 /** Where the tokenizer's files are. */

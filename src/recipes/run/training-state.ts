@@ -21,6 +21,7 @@ import { openSafetensors } from '../../data/safetensors/reader.ts';
 import { saveSafetensors } from '../../data/safetensors/writer.ts';
 import type { LoadedOptimizerState, OptimizerState } from '../../optim/optimizer.ts';
 import { toHost } from '../../tensor/factory.ts';
+import type { MemoryChoice } from '../memory/choice.ts';
 
 /** What is kept besides tensors; JSON. */
 export interface RunState {
@@ -33,6 +34,8 @@ export interface RunState {
   readonly schedule: { readonly step: number };
   /** Settings that decide the numbers; a resumed run must have the same. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** What mode auto chose when the run began; a resumed run keeps to it. */
+  readonly memory?: MemoryChoice;
 }
 
 export interface CheckpointParts {

@@ -66,6 +66,8 @@ export interface TrainingStep extends Disposable {
   run(batches: readonly Batch[]): StepResult;
   /** The plan for batches like this one, made without running; undefined for a step that is not compiled. */
   plan(batch: Batch): StepPlan | undefined;
+  /** The plans that an optimizer step of a compiled step runs, once there are any, and how often each. */
+  programs(): readonly { readonly plan: StepPlan; readonly runs: number }[];
   /** Bytes the compiled plan of the step (or of a micro-step) takes; undefined before it exists. */
   plannedBytes(): number | undefined;
 }
@@ -126,6 +128,7 @@ function wholeStep(
         const { tokens, targets } = batchTensors(batch);
         return compiled?.prepare(tokens, targets);
       }),
+    programs: () => programsOf([compiled, 1]),
     plannedBytes: () => plannedBytes(compiled),
     [Symbol.dispose]: () => compiled?.dispose(),
   };
@@ -181,6 +184,7 @@ function accumulatedStep(
         const { tokens, targets } = batchTensors(batch);
         return compiledMicro?.prepare(tokens, targets, fromHost(hostTensor([1], [], 'float32')));
       }),
+    programs: () => programsOf([compiledMicro, options.accumulation], [compiledUpdate, 1]),
     plannedBytes: () => plannedBytes(compiledMicro),
     [Symbol.dispose]: () => {
       compiledMicro?.dispose();
@@ -243,6 +247,15 @@ function measureMemory(): () => number {
     const during = peak - peakByCategory.parameter - peakByCategory.optimizer;
     return during - held + before.byCategory.gradient;
   };
+}
+
+function programsOf(
+  ...list: readonly (readonly [{ readonly plans: readonly StepPlan[] } | undefined, runs: number])[]
+): { readonly plan: StepPlan; readonly runs: number }[] {
+  return list.flatMap(([step, runs]) => {
+    const plan = step?.plans.at(-1);
+    return plan ? [{ plan, runs }] : [];
+  });
 }
 
 function plannedBytes<A extends readonly unknown[], R>(

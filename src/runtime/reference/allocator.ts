@@ -69,6 +69,10 @@ export class ReferenceAllocator implements Allocator {
     this.#ledger.resetPeak();
   }
 
+  get capacity(): number {
+    return this.#ledger.limit;
+  }
+
   setLimit(bytes: number | undefined): void {
     this.#ledger.setLimit(bytes);
   }

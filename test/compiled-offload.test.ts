@@ -1,0 +1,276 @@
+/** Values of compiled steps that wait outside memory or in fewer bits: docs/internals/offload.md. */
+
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { ConfigError, FileError, InfeasibleBudgetError } from '../src/core/errors.ts';
+import {
+  add,
+  backward,
+  CheckpointPolicy,
+  type CompileOptions,
+  checkpoint,
+  compile,
+  currentBackend,
+  explain,
+  grad,
+  matmul,
+  mul,
+  noGrad,
+  type PolicyFunction,
+  type StepPlan,
+  scope,
+  sin,
+  sum,
+  type Tensor,
+  tanh,
+  tensor,
+  toArray,
+} from '../src/index.ts';
+import { AdamW } from '../src/optim/adamw.ts';
+import { createCpuBackend } from '../src/runtime/registry.ts';
+import { setBackend } from '../src/tensor/backend.ts';
+import { checkLiveBytes, onReference } from './support/backend.ts';
+
+checkLiveBytes();
+
+const dir = mkdtempSync(join(tmpdir(), 'retune-compiled-offload-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+/** Wide enough that moving a value costs less than the products that make it. */
+const rows = 512;
+const width = 256;
+const layers = 4;
+
+interface Setting extends CompileOptions {
+  /** Layers are regions under this policy. */
+  readonly policy?: PolicyFunction;
+  readonly steps?: number;
+}
+
+interface Outcome {
+  readonly losses: readonly (readonly number[])[];
+  readonly weights: readonly Float64Array[];
+  readonly plan: StepPlan;
+  readonly measured: number;
+}
+
+function fill(count: number, phase: number): Float32Array {
+  return Float32Array.from({ length: count }, (_, i) => Math.sin(phase + i * 1.3) / 16);
+}
+
+/** Steps of AdamW on a chain of residual layers; `spoil` is called before the last one, whose error is thrown. */
+function train({ policy, steps = 3, ...options }: Setting, spoil = (): void => {}): Outcome {
+  return scope(() => {
+    const weights = Array.from({ length: layers }, (_, k) =>
+      tensor(fill(width * width, k), { shape: [width, width], requiresGrad: true }),
+    );
+    const optimizer = new AdamW(weights, { lr: 0.01 });
+    const layer = (v: Tensor, w: Tensor): Tensor =>
+      add(v, mul(sin(matmul(tanh(matmul(v, w)), w)), 0.5));
+    const step = (x: Tensor): Tensor => {
+      let h = x;
+      for (const w of weights) {
+        const run = (v: Tensor): Tensor => layer(v, w);
+        h = policy ? checkpoint(run, [h], { policy }) : run(h);
+      }
+      const loss = sum(mul(h, h));
+      backward(loss);
+      optimizer.step();
+      optimizer.zeroGrad();
+      return loss;
+    };
+    const compiled = compile(step, { verify: true, ...options });
+    try {
+      const x = tensor(fill(rows * width, 99), { shape: [rows, width] });
+      const losses: number[][] = [];
+      let measured = 0;
+      for (let i = 0; i < steps; i++) {
+        compiled.prepare(x);
+        const before = weights.map((w) => toArray(w));
+        const { allocator } = currentBackend();
+        const live = allocator.stats().live;
+        allocator.resetPeak();
+        try {
+          if (i === steps - 1) spoil();
+          losses.push(scope(() => [...toArray(compiled(x))]));
+        } catch (error) {
+          assert.deepEqual(
+            weights.map((w) => toArray(w)),
+            before,
+            'parameters are as before',
+          );
+          assert.equal(allocator.stats().live, live, 'nothing stays allocated');
+          throw error;
+        }
+        measured = allocator.stats().peak - live;
+      }
+      const [plan] = compiled.plans;
+      assert.ok(plan);
+      return { losses, weights: weights.map((w) => toArray(w)), plan, measured };
+    } finally {
+      compiled.dispose();
+      optimizer.dispose();
+    }
+  });
+}
+
+const base = train({});
+
+function stepsOf({ plan }: StepPlan): readonly string[] {
+  return plan.placement.steps.map((step) => step.kind);
+}
+
+function count(plan: StepPlan, kind: string): number {
+  return stepsOf(plan).filter((each) => each === kind).length;
+}
+
+const offloadProducts: PolicyFunction = ({ op }) =>
+  op === 'matmul' ? CheckpointPolicy.MustOffload : CheckpointPolicy.PreferRecompute;
+
+for (const disable of [[], ['planRegions']]) {
+  const how = disable.length === 0 ? 'planned' : 'as written';
+  test(`mustOffload in compiled regions, ${how}: bits, the planned peak, and copies beside kernels`, () => {
+    const saved = train({ policy: () => true, disable });
+    const moved = train({ policy: offloadProducts, disable });
+    assert.deepEqual(moved.losses, base.losses);
+    assert.deepEqual(moved.weights, base.weights);
+    assert.equal(moved.measured, moved.plan.peakBytes);
+    assert.ok(moved.measured < saved.measured, `${moved.measured} of ${saved.measured}`);
+    // Two products a layer; those of the last may be used before they would be gone.
+    assert.ok(count(moved.plan, 'store') >= 2 * layers - 2);
+    assert.equal(count(moved.plan, 'stored'), count(moved.plan, 'store'));
+    assert.ok(count(moved.plan, 'fetch') >= count(moved.plan, 'store'));
+    assert.equal(count(moved.plan, 'fetched'), count(moved.plan, 'fetch'));
+    const steps = stepsOf(moved.plan);
+    assert.ok(steps.some((kind, i) => kind === 'store' && steps[i + 1] === 'launch'));
+  });
+}
+
+test('what a policy compresses has the bits of the eager region', () => {
+  for (const format of ['bf16', 'fp8', 'int8'] as const) {
+    const policy: PolicyFunction = ({ op }) =>
+      op === 'matmul' ? CheckpointPolicy.Compress(format) : CheckpointPolicy.PreferRecompute;
+    const gradientOf = (run: (step: (x: Tensor) => Tensor[]) => (x: Tensor) => Tensor[]) =>
+      scope(() => {
+        const w = tensor(fill(width * width, 1), { shape: [width, width], requiresGrad: true });
+        const x = tensor(fill(rows * width, 2), { shape: [rows, width], requiresGrad: true });
+        const step = run((input) => {
+          const body = (v: Tensor): Tensor => mul(sin(matmul(tanh(matmul(v, w)), w)), v);
+          const loss = sum(checkpoint(body, [mul(input, 1)], { policy }));
+          return [loss, ...(grad(loss, [input, w]) as Tensor[])];
+        });
+        return step(x).map((result) => toArray(result));
+      });
+    const eager = gradientOf((step) => step);
+    const compiled = gradientOf((step) => (x) => {
+      const made = compile(step, { verify: true });
+      const results = made(x);
+      const values = explain(made).values.filter(({ action }) => action === 'compressed');
+      assert.deepEqual(
+        values.map(({ op, bytes, reason }) => [op, bytes, reason]),
+        new Array(2).fill(['matmul', 4 * rows * width, `policy compress, in ${format}`]),
+      );
+      made.dispose();
+      return results;
+    });
+    assert.deepEqual(compiled, eager);
+  }
+});
+
+test('on the reference backend values go to host memory, with the same bits', () => {
+  onReference(() => {
+    const small = (policy?: PolicyFunction): number[][] =>
+      scope(() => {
+        const x = tensor(fill(12, 0), { shape: [3, 4], requiresGrad: true });
+        const body = (v: Tensor): Tensor => sin(mul(tanh(v), v));
+        const compiled = compile(
+          (input: Tensor) => {
+            const h = mul(input, 2);
+            const loss = sum(policy ? checkpoint(body, [h], { policy }) : body(h));
+            return [loss, ...(grad(loss, [input]) as Tensor[])];
+          },
+          { verify: true },
+        );
+        const results = compiled(x).map((result) => [...toArray(result)]);
+        compiled.dispose();
+        return results;
+      });
+    assert.deepEqual(
+      small(() => 'mustOffload'),
+      small(),
+    );
+  });
+});
+
+for (const [code, reason] of [
+  ['ENOSPC', 'disk-full'],
+  ['EIO', 'io'],
+] as const) {
+  for (const kind of ['write', 'read'] as const) {
+    test(`a ${kind} that fails with ${code} is a FileError; parameters are as before, nothing is left`, () => {
+      const before = currentBackend();
+      const moved = train({ policy: offloadProducts, steps: 1 });
+      const last = count(moved.plan, kind === 'write' ? 'store' : 'fetch') - 1;
+      const backend = createCpuBackend({ threads: 2, fileFault: { kind, at: last, code } });
+      setBackend(backend);
+      try {
+        assert.throws(
+          () => train({ policy: offloadProducts, steps: 1 }),
+          (error) => error instanceof FileError && error.details.reason === reason,
+        );
+        assert.deepEqual(train({ policy: offloadProducts }).weights, base.weights);
+      } finally {
+        setBackend(before);
+        backend.dispose();
+      }
+    });
+  }
+}
+
+test('a folder that goes away between steps is a FileError; the next step uses another', () => {
+  const own = mkdtempSync(join(dir, 'gone-'));
+  const setting: Setting = {
+    policy: offloadProducts,
+    actions: { offload: { dir: own } },
+    budget: '100%',
+  };
+  assert.throws(
+    () => train(setting, () => rmSync(own, { recursive: true })),
+    (error) => error instanceof FileError && /Parameters are as before/.test(error.message),
+  );
+  assert.deepEqual(train(setting).losses, base.losses);
+  assert.deepEqual(filledFiles(own), []);
+});
+
+/** Offload files below `folder` that have bytes in them. */
+function filledFiles(folder: string): string[] {
+  return readdirSync(folder).filter((name) => statSync(join(folder, name, 'values')).size > 0);
+}
+
+test('a folder that cannot be made is a FileError before anything has run', () => {
+  const file = join(dir, 'a-file');
+  writeFileSync(file, 'x');
+  const actions = { offload: { dir: join(file, 'below') } };
+  assert.throws(
+    () => train({ policy: offloadProducts, actions, steps: 1 }),
+    (error) => error instanceof FileError && error.details.reason === 'not-a-folder',
+  );
+});
+
+test('disposing the backend leaves no file', () => {
+  const before = currentBackend();
+  const own = mkdtempSync(join(dir, 'disposed-'));
+  const backend = createCpuBackend({ threads: 2 });
+  setBackend(backend);
+  try {
+    train({ policy: offloadProducts, actions: { offload: { dir: own } }, steps: 1 });
+    assert.equal(readdirSync(own).length, 1);
+  } finally {
+    setBackend(before);
+    backend.dispose();
+  }
+  assert.deepEqual(readdirSync(own), []);
+});

@@ -15,10 +15,12 @@ import {
   compile,
   currentBackend,
   explain,
+  explainPlan,
+  formatStepReport,
   grad,
   matmul,
   mul,
-  noGrad,
+  plannedTrace,
   type PolicyFunction,
   type StepPlan,
   scope,
@@ -247,7 +249,8 @@ test('a folder that goes away between steps is a FileError; the next step uses a
 
 /** Offload files below `folder` that have bytes in them. */
 function filledFiles(folder: string): string[] {
-  return readdirSync(folder).filter((name) => statSync(join(folder, name, 'values')).size > 0);
+  const folders = readdirSync(folder).filter((name) => name.startsWith('retune-offload-'));
+  return folders.filter((name) => statSync(join(folder, name, 'values')).size > 0);
 }
 
 test('a folder that cannot be made is a FileError before anything has run', () => {
@@ -273,4 +276,116 @@ test('disposing the backend leaves no file', () => {
     backend.dispose();
   }
   assert.deepEqual(readdirSync(own), []);
+});
+
+/** The smallest budget that the error for an infeasible one names. */
+function smallestBudget(actions: CompileOptions['actions']): number {
+  try {
+    train({ budget: 1000, steps: 1, ...(actions && { actions }) });
+  } catch (error) {
+    if (error instanceof InfeasibleBudgetError) return error.details.smallestBytes as number;
+    throw error;
+  }
+  throw new Error('a budget of 1000 bytes was kept');
+}
+
+test('budgets with offload: the bits of none, the planned peak, and never a slower estimate', () => {
+  let offloaded = 0;
+  for (const percent of [90, 75, 60, 50]) {
+    const budget = `${percent}%`;
+    const plain = train({ budget });
+    const actions = { offload: { dir } };
+    const { losses, weights, measured, plan } = train({ budget, actions });
+    const { choice } = plan.plan;
+    assert.ok(choice && plain.plan.plan.choice);
+    assert.deepEqual(losses, base.losses);
+    assert.deepEqual(weights, base.weights);
+    assert.equal(measured, plan.peakBytes);
+    assert.ok(measured <= choice.budgetBytes);
+    assert.equal(choice.budgetBytes, plain.plan.plan.choice.budgetBytes);
+    assert.ok(choice.estimatedNs <= plain.plan.plan.choice.estimatedNs);
+    offloaded += count(plan, 'fetch');
+  }
+  assert.ok(offloaded > 0, 'offload was of use');
+  assert.deepEqual(filledFiles(dir), []);
+});
+
+test('a fast place makes moving cheaper than computing, a slow one does not', () => {
+  const planFor = (bytesPerSecond: number): StepPlan =>
+    train({ budget: '60%', actions: { offload: { dir, bytesPerSecond } }, steps: 1 }).plan;
+  assert.ok(count(planFor(1e12), 'fetch') > 0);
+  assert.equal(count(planFor(1e6), 'fetch'), 0);
+});
+
+test('with compression the loss of the first step is exact, gradients are near, and the budget holds', () => {
+  for (const compress of ['bf16', 'int8'] as const) {
+    const { losses, measured, plan } = train({ budget: '60%', actions: { compress } });
+    const { choice } = plan.plan;
+    assert.ok(choice);
+    assert.deepEqual(losses[0], base.losses[0]);
+    const [last, want] = [losses[2]?.[0] ?? 0, base.losses[2]?.[0] ?? 0];
+    assert.ok(Math.abs(last / want - 1) < 5e-3, `${last} and ${want}`);
+    assert.equal(measured, plan.peakBytes);
+    assert.ok(measured <= choice.budgetBytes);
+    const { values } = explainPlan(plan.plan);
+    const compressed = values.filter(({ action }) => action === 'compressed');
+    assert.ok(compressed.length > 0 && compressed.every(({ costNs }) => costNs > 0));
+    assert.ok(compressed.every(({ reason }) => reason === `planner: saves memory, in ${compress}`));
+  }
+});
+
+test('the smallest budget with offload is smaller, and is kept', () => {
+  const smallest = smallestBudget({ offload: { dir } });
+  assert.ok(smallest <= smallestBudget(undefined));
+  const { losses, measured } = train({ budget: smallest, actions: { offload: { dir } } });
+  assert.deepEqual(losses, base.losses);
+  assert.ok(measured <= smallest);
+});
+
+test('a report names what is moved, with bytes, price and place; the trace marks it', () => {
+  const { plan } = train({ budget: '50%', actions: { offload: { dir } }, steps: 1 });
+  const report = explainPlan(plan.plan);
+  const moved = report.values.filter(({ action }) => action === 'offloaded');
+  assert.ok(moved.length > 0);
+  for (const { bytes, costNs, repeats, reason } of moved) {
+    assert.ok(bytes >= 64 * 1024 && costNs > 0 && repeats >= 1);
+    assert.equal(reason, 'planner: saves memory, in a file');
+  }
+  assert.match(formatStepReport(report), /\n\noffloaded: .* values\n +bytes +moving +op/);
+  const stores = plan.plan.graph.nodes.filter((node) => node.op?.traits.transfer === 'store');
+  assert.equal(moved.length, stores.length);
+  const { blocks, events, peak } = plannedTrace(plan.plan, {
+    title: '',
+    backend: 'cpu',
+    before: { parameter: 0, gradient: 0, optimizer: 0, activation: 0, temporary: 0, input: 0 },
+  });
+  assert.ok(blocks.filter(({ waits }) => waits === 'offloaded').length > moved.length);
+  assert.ok(events.some(({ op }) => op === 'fetched'));
+  assert.ok(peak.bytes <= plan.peakBytes);
+});
+
+test('measured: the place is timed once, and the plan keeps the budget', () => {
+  const { losses, plan } = train({
+    budget: '60%',
+    cost: 'measured',
+    actions: { offload: { dir } },
+    steps: 1,
+  });
+  assert.deepEqual(losses[0], base.losses[0]);
+  assert.ok(plan.plan.rates.store > 0 && plan.plan.rates.fetch > 0);
+  assert.notDeepEqual(plan.plan.rates, base.plan.plan.rates);
+});
+
+test('actions that are none are named', () => {
+  const refused = (actions: unknown, message: RegExp): void => {
+    assert.throws(
+      () => train({ budget: '60%', actions: actions as NonNullable<CompileOptions['actions']> }),
+      (error) => error instanceof ConfigError && message.test(error.message),
+    );
+  };
+  refused({ offlod: true }, /actions\.offlod.*offload and compress/);
+  refused({ compress: 'int4' }, /actions\.compress.*"int4".*bf16, fp8, int8/);
+  refused({ offload: { bytesPerSecond: 0 } }, /actions\.offload\.bytesPerSecond/);
+  refused({ offload: { depth: 2 } }, /actions\.offload\.depth.*dir and bytesPerSecond/);
+  refused({ offload: 'file' }, /actions\.offload is not legal.*"file"/);
 });

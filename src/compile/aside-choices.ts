@@ -2,12 +2,21 @@
 
 import { encodedBytes } from '../checkpoint/codec.ts';
 import { savedOutputIndex } from '../ir/op.ts';
-import { avalBytes } from '../ir/aval.ts';
-import { type Graph, type Node, type SaveFormat, type Value, liveOutputs } from '../ir/graph.ts';
+import { type Aval, avalBytes, formatAval } from '../ir/aval.ts';
+import {
+  type Graph,
+  GraphBuilder,
+  type Node,
+  type SaveFormat,
+  type Value,
+  liveOutputs,
+} from '../ir/graph.ts';
 import { alignBytes } from '../runtime/allocator.ts';
 import { baseOf } from './base-value.ts';
+import { type CostModel, programNs } from './cost-model.ts';
+import { fuse } from './fuse.ts';
 import { policiesOf } from './rematerialize.ts';
-import { type Aside, asideOf, canWait } from './set-aside.ts';
+import { type Aside, asideOf, bringBack, canWait, setAside } from './set-aside.ts';
 import { type TransferRates, fetchNs, storeNs } from './transfer-rates.ts';
 
 /** What a planner may do beside keeping values and computing them again. */
@@ -37,10 +46,6 @@ export interface AsideChoice {
 
 /** Smaller values are not worth it, unless a policy orders it. */
 const minBytes = 64 * 1024;
-/** Bytes a nanosecond, and of a launch: as in the roofline. Encoding and decoding are bound by memory. */
-const codecRate = 10;
-const codecLaunches = 6000;
-
 /** Answers for the values of `graph` that are made in forward and read later on. */
 export class AsideChoices {
   readonly #actions: PlannerActions;
@@ -49,9 +54,17 @@ export class AsideChoices {
   readonly #readLater = new Set<Value>();
   readonly #excluded: Set<Value>;
   readonly #exact: ReadonlySet<string>;
+  readonly #costOf: CostModel;
+  readonly #codecs = new Map<string, number>();
 
-  constructor(graph: Graph, actions: PlannerActions, rates: TransferRates) {
+  /** `costOf` prices encoding and decoding. */
+  constructor(
+    graph: Graph,
+    actions: PlannerActions,
+    { rates, costOf }: { readonly rates: TransferRates; readonly costOf: CostModel },
+  ) {
     this.#actions = actions;
+    this.#costOf = costOf;
     this.#rates = rates;
     this.#policies = policiesOf(graph);
     this.#excluded = new Set([...liveOutputs(graph)].map(baseOf));
@@ -99,8 +112,22 @@ export class AsideChoices {
       return { aside, ordered, bytes: 0, costNs };
     }
     const small = encodedBytes(aval, aside) ?? bytes;
-    const costNs = Math.round((2 * (bytes + small)) / codecRate) + codecLaunches;
-    return { aside, ordered, bytes: alignBytes(small), costNs };
+    return { aside, ordered, bytes: alignBytes(small), costNs: this.#codecNs(aval, aside) };
+  }
+
+  /** Time of the kernels that set a value aside and bring it back. */
+  #codecNs(aval: Aval, format: SaveFormat): number {
+    const key = `${format} ${formatAval(aval)}`;
+    const known = this.#codecs.get(key);
+    if (known !== undefined) return known;
+    const builder = new GraphBuilder();
+    const value = builder.input('x', aval);
+    const parts = setAside(builder, value, format);
+    const back = bringBack(builder, parts, value, format, 0);
+    const steps = fuse(builder.build([...parts, back], []), { enabled: false });
+    const ns = programNs(steps, this.#costOf);
+    this.#codecs.set(key, ns);
+    return ns;
   }
 }
 

@@ -1,9 +1,9 @@
 /** The `actions` option of a compiled step: what it may be, and what follows for a backend. */
 
-import { ConfigError, definite } from '../core/errors.ts';
+import { ConfigError } from '../core/errors.ts';
 import type { SaveFormat } from '../ir/graph.ts';
-import type { Backend } from '../runtime/backend.ts';
-import type { TransferPlace } from '../runtime/transfer.ts';
+import type { Backend, BlockRef } from '../runtime/backend.ts';
+import type { BlockTransfer, Parcel, TransferPlace } from '../runtime/transfer.ts';
 import { saveFormats } from '../checkpoint/selective/policy.ts';
 import type { AllowedActions } from './action-search.ts';
 import { type TransferRates, assumedRates } from './transfer-rates.ts';
@@ -82,9 +82,10 @@ export function ratesFor(
 }
 
 const measured = new WeakMap<Backend, Map<string, TransferRates>>();
-/** Of several moves of so many bytes the median counts. */
-const probeBytes = 2 ** 22;
-const probes = 5;
+/** One block is moved to so many places, so that no cache holds them all; the first round is to warm up. */
+const probeBytes = 2 ** 23;
+const probeParcels = 8;
+const probeRounds = 4;
 
 /** The speed of a place, measured once for each backend and folder. */
 function measuredRates(backend: Backend, place: TransferPlace): TransferRates {
@@ -99,35 +100,37 @@ function measuredRates(backend: Backend, place: TransferPlace): TransferRates {
 function probe(backend: Backend, place: TransferPlace): TransferRates {
   const { allocator } = backend;
   const block = allocator.alloc(probeBytes, 'temporary');
-  const ref = { block, byteOffset: 0 };
-  const times: { store: number; fetch: number }[] = [];
   try {
+    const ref = { block, byteOffset: 0 };
+    backend.fillZero(ref, probeBytes);
     const transfer = backend.openTransfer(place);
-    // One more parcel stays until the end, so that the place is not emptied in between.
-    const first = transfer.store(ref, probeBytes);
-    try {
-      transfer.wait(first);
-      for (let i = 0; i < probes; i++) {
-        const began = performance.now();
-        const parcel = transfer.store(ref, probeBytes);
-        try {
-          transfer.wait(parcel);
-          const stored = performance.now();
-          transfer.load(parcel, ref);
-          transfer.wait(parcel);
-          times.push({ store: stored - began, fetch: performance.now() - stored });
-        } finally {
-          transfer.discard(parcel);
-        }
-      }
-    } finally {
-      transfer.discard(first);
-    }
+    const rounds = Array.from({ length: probeRounds }, () => probeRound(transfer, ref));
+    const best = (times: number[]): number =>
+      (probeBytes * probeParcels) / (1e6 * Math.max(1e-3, Math.min(...times)));
+    return {
+      store: best(rounds.slice(1).map((times) => times.store)),
+      fetch: best(rounds.slice(1).map((times) => times.fetch)),
+    };
   } finally {
     allocator.free(block);
   }
-  const rate = (pick: (time: { store: number; fetch: number }) => number): number =>
-    probeBytes /
-    (1e6 * Math.max(1e-3, definite(times.map(pick).sort((a, b) => a - b)[probes >> 1])));
-  return { store: rate((time) => time.store), fetch: rate((time) => time.fetch) };
+}
+
+/** Milliseconds of moving all parcels out and back. */
+function probeRound(transfer: BlockTransfer, ref: BlockRef): { store: number; fetch: number } {
+  const parcels: Parcel[] = [];
+  const wait = (): void => {
+    for (const parcel of parcels) transfer.wait(parcel);
+  };
+  try {
+    const began = performance.now();
+    for (let i = 0; i < probeParcels; i++) parcels.push(transfer.store(ref, probeBytes));
+    wait();
+    const stored = performance.now();
+    for (const parcel of parcels) transfer.load(parcel, ref);
+    wait();
+    return { store: stored - began, fetch: performance.now() - stored };
+  } finally {
+    for (const parcel of parcels) transfer.discard(parcel);
+  }
 }

@@ -72,7 +72,12 @@ export class RematSearch {
     this.remat = rematGraph(this.base, {
       costOf: options.costOf,
       ruleOf: rules(this.base.graph),
-      asides: anyAside ? new AsideChoices(this.base.graph, actions, runner.rates) : undefined,
+      asides: anyAside
+        ? new AsideChoices(this.base.graph, actions, {
+            rates: runner.rates,
+            costOf: options.costOf,
+          })
+        : undefined,
     });
     this.#planner = options.planner(this.remat.plan);
   }

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { type CheckpointingSpec, resolveSpec } from '../src/checkpoint/apply-spec.ts';
 import { ConfigError, FileError, InfeasibleBudgetError } from '../src/core/errors.ts';
 import {
   add,
@@ -336,7 +337,7 @@ test('with compression the loss of the first step is exact, gradients are near, 
 
 test('the smallest budget with offload is smaller, and is kept', () => {
   const smallest = smallestBudget({ offload: { dir } });
-  assert.ok(smallest <= smallestBudget(undefined));
+  assert.ok(smallest < smallestBudget(undefined));
   const { losses, measured } = train({ budget: smallest, actions: { offload: { dir } } });
   assert.deepEqual(losses, base.losses);
   assert.ok(measured <= smallest);
@@ -388,4 +389,31 @@ test('actions that are none are named', () => {
   refused({ offload: { bytesPerSecond: 0 } }, /actions\.offload\.bytesPerSecond/);
   refused({ offload: { depth: 2 } }, /actions\.offload\.depth.*dir and bytesPerSecond/);
   refused({ offload: 'file' }, /actions\.offload is not legal.*"file"/);
+});
+
+test('the setting: a budget with offload and compress becomes actions of compile', () => {
+  const actionsOf = (spec: CheckpointingSpec): unknown => {
+    const resolved = resolveSpec(spec);
+    return resolved.mode === 'budget' ? resolved.actions : 'no budget';
+  };
+  assert.equal(actionsOf({ budget: '50%' }), undefined);
+  assert.equal(actionsOf({ budget: '50%', offload: false }), undefined);
+  assert.deepEqual(actionsOf({ budget: '50%', offload: true, compress: 'fp8' }), {
+    offload: true,
+    compress: 'fp8',
+  });
+  assert.deepEqual(actionsOf({ budget: '50%', offload: { dir, bytes_per_second: 2e9 } }), {
+    offload: { dir, bytesPerSecond: 2e9 },
+  });
+  const refused = (spec: unknown, message: RegExp): void => {
+    assert.throws(
+      () => resolveSpec(spec as CheckpointingSpec),
+      (error) => error instanceof ConfigError && message.test(error.message),
+    );
+  };
+  refused({ budget: '50%', compress: 'int4' }, /'compress' is not legal.*int4.*bf16, fp8, int8/);
+  refused({ mode: 'full', compress: 'fp8' }, /'compress' contradicts 'mode'/);
+  refused({ budget: '50%', offload: { depth: 2 } }, /'offload.depth' is not legal.*with a budget/);
+  refused({ budget: '50%', offload: { bytes_per_second: 0 } }, /'offload.bytes_per_second'/);
+  refused({ mode: 'full', offload: true }, /'offload' is not legal/);
 });

@@ -119,6 +119,12 @@ const offloadSchema = v.strictObject({
       'Smaller tensors stay in memory. Default 64KiB.',
     ),
   ),
+  bytes_per_second: v.optional(
+    key(
+      positive,
+      'With mode budget: the assumed speed of the place. Default: that of memory, or measured.',
+    ),
+  ),
   depth: v.optional(
     key(countOrZero, 'How many ops or regions are on the way out, or fetched ahead. Default 2.'),
   ),
@@ -168,8 +174,14 @@ const checkpointingSchema = v.strictObject({
   ),
   offload: v.optional(
     key(
-      offloadSchema,
-      'Where what layers save, or recomputed ones start from, waits for backward. Needs compile: false.',
+      v.pipe(v.union([flag, offloadSchema]), v.title('true, false, or where to')),
+      'Where what layers save, or recomputed ones start from, waits for backward; needs compile: false. With mode budget (and compile: true): whether values may wait in a file, true or { dir, bytes_per_second }.',
+    ),
+  ),
+  compress: v.optional(
+    key(
+      oneOf(['bf16', 'fp8', 'int8']),
+      'With mode budget: the format in which values may wait in fewer bits. Backward then reads rounded values. Default: none may.',
     ),
   ),
 });
@@ -299,7 +311,7 @@ export function checkpointingSpec(config: TrainingConfig): CheckpointingSpec {
       activation_checkpointing?.offload
         ? ['activation_checkpointing.offload', activation_checkpointing.offload]
         : ['enable_activation_offloading', true],
-      'A compiled step plans its memory without offload; set compile: false, or leave offload out.',
+      'In a compiled step it is the planner that offloads: use mode: budget with offload: true, set compile: false, or leave offload out.',
     );
   }
   return spec as CheckpointingSpec;

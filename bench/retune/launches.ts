@@ -90,7 +90,9 @@ interface Work {
   readonly flops: number;
 }
 
-function workOf({ lowered, nodes }: PlacedStep): Work {
+function workOf(step: PlacedStep): Work {
+  const { nodes } = step;
+  if (step.kind !== 'launch') return { bytes: step.bytes, flops: 0 };
   const costs = nodes.map((node) => {
     const avals = node.inputs.map((value) => value.aval);
     const outputs = node.outputs.map((value) => value.aval);
@@ -99,8 +101,8 @@ function workOf({ lowered, nodes }: PlacedStep): Work {
   const flops = costs.reduce((sum, cost) => sum + cost.flops, 0);
   // A fused kernel moves less than its ops would one by one.
   const bytes =
-    lowered.kind === 'kernel'
-      ? kernelBytes(lowered.spec)
+    step.lowered.kind === 'kernel'
+      ? kernelBytes(step.lowered.spec)
       : costs.reduce((sum, cost) => sum + cost.bytes, 0);
   return { bytes, flops };
 }
@@ -132,8 +134,11 @@ function partOf(nodes: readonly Node[]): string {
   return first.meta.recomputeOf === undefined ? first.meta.phase : 'recompute';
 }
 
-function shapesOf({ lowered, nodes }: PlacedStep): string {
-  if (lowered.kind === 'kernel') return `over ${formatShape(lowered.spec.space)}`;
+function shapesOf(step: PlacedStep): string {
+  if (step.kind === 'launch' && step.lowered.kind === 'kernel') {
+    return `over ${formatShape(step.lowered.spec.space)}`;
+  }
+  const { nodes } = step;
   return shapeList(
     nodes.flatMap((node) => [...node.inputs, ...node.outputs].map((value) => value.aval)),
   );

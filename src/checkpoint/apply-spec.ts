@@ -7,8 +7,10 @@
 import { type ByteBudget, budgetForms, isByteBudget } from '../core/byte-budget.ts';
 import { ConfigError, nearest } from '../core/errors.ts';
 import { type OffloadSpec, readOffload } from './apply-offload.ts';
+import type { SaveFormat } from '../ir/graph.ts';
 import type { OffloadOptions } from './offload.ts';
 import type { CheckpointOptions, DeterminismCheck } from './options.ts';
+import { saveFormats } from './selective/policy.ts';
 import type { AnyPolicy } from './selective/region-policy.ts';
 import { type SelectiveSpec, selectivePolicy } from './selective/spec.ts';
 
@@ -37,8 +39,13 @@ export interface CheckpointingSpec {
   readonly determinismCheck?: DeterminismCheck;
   readonly earlyStop?: boolean;
   readonly debug?: boolean;
-  /** Where what layers save (for recomputed ones: their inputs) waits for backward; eager only. */
-  readonly offload?: OffloadSpec;
+  /**
+   * Where what layers save (for recomputed ones: their inputs) waits for backward; eager only. With a budget: that values may
+   * wait in a file, `true` or `{ dir, bytesPerSecond }`.
+   */
+  readonly offload?: OffloadSpec | BudgetOffload | boolean;
+  /** With a budget: that values may wait in fewer bits. Gradients are then those of the rounded values. */
+  readonly compress?: SaveFormat;
   /** torchtune: offload with its defaults; needs recomputed layers. */
   readonly enableActivationOffloading?: boolean;
   readonly enable_activation_offloading?: boolean;
@@ -55,6 +62,19 @@ export interface CheckpointingSpec {
 
 /** `flops`: a roofline; `measured`: each kernel timed on the machine at hand. */
 export type BudgetCost = 'flops' | 'measured';
+
+/** With a budget: where values may wait, and how fast that place is taken to be. */
+export interface BudgetOffload {
+  readonly dir?: string;
+  readonly bytesPerSecond?: number;
+  readonly bytes_per_second?: number;
+}
+
+/** What a budget's planner may do beside keeping and recomputing; see `actions` of compile. */
+export interface BudgetActions {
+  readonly offload?: boolean | { readonly dir?: string; readonly bytesPerSecond?: number };
+  readonly compress?: SaveFormat;
+}
 
 export type ResolvedSpec = {
   readonly options: CheckpointOptions;
@@ -86,6 +106,7 @@ const ownKeys = [
   'selective',
   'budget',
   'cost',
+  'compress',
   'offload',
   'determinismCheck',
   ...switches,
@@ -124,7 +145,10 @@ export function resolveSpec(spec: CheckpointingSpec | CheckpointMode): ResolvedS
     );
   }
   const choice = own ?? torchtune ?? { mode: 'none' };
-  const offload = readOffload(get('offload'), get('enableActivationOffloading'), choice.mode);
+  // Under a budget it is the planner that may offload; its own switch reads the key.
+  const layered =
+    choice.mode === 'budget' || get('offload')?.value === false ? undefined : get('offload');
+  const offload = readOffload(layered, get('enableActivationOffloading'), choice.mode);
   return { ...resolveChoice(choice), options, offload };
 }
 
@@ -153,6 +177,8 @@ export interface BudgetChoice {
   readonly mode: 'budget';
   readonly budget: ByteBudget;
   readonly cost: BudgetCost;
+  /** Undefined when nothing more is allowed. */
+  readonly actions?: BudgetActions;
 }
 
 interface SelectiveChoice {
@@ -194,8 +220,10 @@ function readOwn(get: Get): Choice | undefined {
   const cost = get('cost');
   const keys = { every, segments, selective, budget };
   const implied = Object.entries(keys).find(([, given]) => given)?.[0];
-  if (cost && (mode?.value ?? implied) !== 'budget') {
-    contradiction(cost, 'mode', mode?.value ?? implied ?? 'none');
+  for (const given of [cost, get('compress')]) {
+    if (given && (mode?.value ?? implied) !== 'budget') {
+      contradiction(given, 'mode', mode?.value ?? implied ?? 'none');
+    }
   }
   if (!mode && !implied) return undefined;
   const name = mode?.value ?? implied;
@@ -217,7 +245,10 @@ function readOwn(get: Get): Choice | undefined {
     case 'selective':
       return { mode: 'selective', key: selective?.key ?? 'selective', selective: selective?.value };
     case 'budget':
-      return readBudget(budget ?? { key: 'budget', value: undefined }, cost);
+      return {
+        ...readBudget(budget ?? { key: 'budget', value: undefined }, cost),
+        ...readActions(get('offload'), get('compress')),
+      };
     default:
       return { mode: name === 'full' ? 'full' : 'none' };
   }
@@ -230,6 +261,40 @@ function readBudget(budget: Given, cost: Given | undefined): BudgetChoice {
     illegal(cost ?? budget, 'flops or measured');
   }
   return { mode: 'budget', budget: budget.value, cost: price };
+}
+
+function readActions(
+  offload: Given | undefined,
+  compress: Given | undefined,
+): Pick<BudgetChoice, 'actions'> {
+  if (compress && !saveFormats.includes(compress.value as SaveFormat)) {
+    illegal(compress, saveFormats.join(', '));
+  }
+  const actions = {
+    ...(offload && offload.value !== false && { offload: readBudgetOffload(offload) }),
+    ...(compress && { compress: compress.value as SaveFormat }),
+  };
+  return Object.keys(actions).length === 0 ? {} : { actions };
+}
+
+function readBudgetOffload(given: Given): NonNullable<BudgetActions['offload']> {
+  const { key, value } = given;
+  if (value === true) return true;
+  const legal = 'true, false or { dir, bytes_per_second }, with a budget';
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) illegal(given, legal);
+  const read: { dir?: string; bytesPerSecond?: number } = {};
+  for (const [name, part] of Object.entries(value)) {
+    const own = { key: `${key}.${name}`, value: part };
+    if (part === undefined) continue;
+    if (name === 'dir') {
+      if (typeof part !== 'string' || part === '') illegal(own, 'a folder');
+      read.dir = part;
+    } else if (camelCase(name) === 'bytesPerSecond') {
+      if (!(Number.isFinite(part) && Number(part) > 0)) illegal(own, 'a number above 0');
+      read.bytesPerSecond = Number(part);
+    } else illegal(own, legal);
+  }
+  return read;
 }
 
 function readEvery(given: Given): Choice {

@@ -9,6 +9,7 @@ import { ConfigError, nearest } from '../core/errors.ts';
 import {
   type CheckpointingSpec,
   type CheckpointMode,
+  type BudgetActions,
   type BudgetChoice,
   type BudgetCost,
   type ResolvedSpec,
@@ -41,7 +42,11 @@ export interface ApplyReport {
   /** What the logger got. */
   readonly line: string;
   /** With mode budget: what to give to `compile`. */
-  readonly compileOptions?: { readonly budget: ByteBudget; readonly cost: BudgetCost };
+  readonly compileOptions?: {
+    readonly budget: ByteBudget;
+    readonly cost: BudgetCost;
+    readonly actions?: BudgetActions;
+  };
   /** Statistics of the offload; undefined without one. */
   readonly offload?: ActivationOffload;
 }
@@ -87,19 +92,29 @@ export function applyActivationCheckpointing(
 /** A budget wraps nothing: the compiler decides for each value. */
 function applyBudget(
   model: CheckpointableModule,
-  { budget, cost, offload }: ResolvedSpec & BudgetChoice,
+  { budget, cost, actions, offload }: ResolvedSpec & BudgetChoice,
   options: ApplyOptions,
 ): ApplyReport {
   if (options.compiled !== true || offload) {
     throw new ConfigError(
-      `applyActivationCheckpointing: a budget is kept by a compiled step, which offloads nothing (got budget ${JSON.stringify(budget)} ` +
-        `${offload ? 'with offload' : 'without compiled: true'}). Compile the step with the compileOptions of the report, or choose another mode.`,
-      { key: 'budget', value: budget, otherKey: offload ? 'offload' : 'compiled' },
+      `applyActivationCheckpointing: a budget is kept by a compiled step, whose planner offloads by itself (got budget ${JSON.stringify(budget)} ` +
+        `${offload ? "with torchtune's offloading" : 'without compiled: true'}). Compile the step with the compileOptions of the report, with offload: true ` +
+        'where values may be moved, or choose another mode.',
+      {
+        key: 'budget',
+        value: budget,
+        otherKey: offload ? 'enable_activation_offloading' : 'compiled',
+      },
     );
   }
   clearWrappers(model);
-  const told = report(`budget ${budget}: the compiler decides for each value`, [], options);
-  return { ...told, compileOptions: { budget, cost } };
+  const more = [
+    ...(actions?.offload ? ['offload'] : []),
+    ...(actions?.compress ? [`compress to ${actions.compress}`] : []),
+  ];
+  const may = more.length === 0 ? '' : ` and may ${more.join(' and ')}`;
+  const told = report(`budget ${budget}: the compiler decides for each value${may}`, [], options);
+  return { ...told, compileOptions: { budget, cost, ...(actions && { actions }) } };
 }
 
 /** A class of modules. */

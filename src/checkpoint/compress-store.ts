@@ -4,13 +4,12 @@
  * is stored is itself saved through the hooks around, so it can be offloaded, or belong to a region.
  */
 
-import { bytesPerElement, isFloat } from '../core/dtype.ts';
-import { CompileError, definite } from '../core/errors.ts';
-import { type Shape, isContiguous, numElements } from '../core/shape.ts';
+import { isFloat } from '../core/dtype.ts';
+import { CompileError } from '../core/errors.ts';
+import { isContiguous, numElements } from '../core/shape.ts';
 import { type Aval, avalBytes } from '../ir/aval.ts';
 import type { SaveFormat } from '../ir/graph.ts';
-import { cast, reshape } from '../ops/broadcast.ts';
-import { dequantize, quantize } from '../ops/quantize.ts';
+import { apply } from '../tensor/apply.ts';
 import { noGrad } from '../tensor/context.ts';
 import { BufferData, type TensorData } from '../tensor/data.ts';
 import { currentMode } from '../tensor/mode.ts';
@@ -24,6 +23,7 @@ import {
 } from '../tensor/saved-tensor.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { scope } from '../tensor/with-scope.ts';
+import { decode, encode, encodedBytes } from './codec.ts';
 import { type CompressionError, ErrorTally } from './compression-error.ts';
 import type { ValueStore } from './value-store.ts';
 
@@ -33,10 +33,6 @@ import type { ValueStore } from './value-store.ts';
  * with a scale per block, error at most 1/254 of the block's largest.
  */
 export type CompressionFormat = SaveFormat;
-
-/** Elements that share a scale: the largest divisor of a tensor's size in this range. */
-const smallestBlock = 16;
-const largestBlock = 64;
 
 export interface CompressionSettings {
   readonly format: CompressionFormat;
@@ -126,7 +122,7 @@ export class CompressStore implements ValueStore<CompressedHandle> {
     return noGrad(() =>
       scope(() => {
         const parts = value.parts.map((part) => part.unpack(undefined));
-        return decode(parts, format, aval);
+        return decode(apply, parts, aval, format);
       }),
     );
   }
@@ -171,8 +167,8 @@ export class CompressStore implements ValueStore<CompressedHandle> {
     }
     const { aval, data, version } = tensor;
     const parts = this.#apart(() => {
-      const made = encode(tensor.detach(), format);
-      if (measure) this.counts.errors.add(tensor, decode(made, format, aval));
+      const made = encode(apply, tensor.detach(), aval, format);
+      if (measure) this.counts.errors.add(tensor, decode(apply, made, aval, format));
       this.counts.bytesBefore += avalBytes(aval);
       for (const part of made) this.counts.bytesAfter += avalBytes(part.aval);
       return made.map((part) => this.#save(part, context));
@@ -190,40 +186,6 @@ export class CompressStore implements ValueStore<CompressedHandle> {
   #apart<T>(body: () => T): T {
     return withSavedTensorHooks(undefined, () => noGrad(() => scope(body)));
   }
-}
-
-function encode(x: Tensor, format: CompressionFormat): readonly Tensor[] {
-  if (format === 'bf16') return [cast(x, 'bfloat16')];
-  const { codes, scales } = quantize(reshape(x, blocksOf(x.shape)), format);
-  return [codes, scales];
-}
-
-function decode(parts: readonly Tensor[], format: CompressionFormat, aval: Aval): Tensor {
-  const first = definite(parts[0]);
-  if (format === 'bf16') return reshape(cast(first, aval.dtype), aval.shape);
-  return reshape(dequantize(first, definite(parts[1]), format, aval.dtype), aval.shape);
-}
-
-/** Blocks as rows. */
-function blocksOf(shape: Shape): Shape {
-  const size = numElements(shape);
-  const block = blockSize(size) ?? 1;
-  return [size / block, block];
-}
-
-function blockSize(size: number): number | undefined {
-  for (let block = largestBlock; block >= smallestBlock; block--) {
-    if (size % block === 0) return block;
-  }
-  return undefined;
-}
-
-/** Bytes of the compressed form; undefined where there is none. */
-function encodedBytes({ shape, dtype }: Aval, format: CompressionFormat): number | undefined {
-  const size = numElements(shape);
-  if (format === 'bf16') return bytesPerElement(dtype) > 2 ? 2 * size : undefined;
-  const block = blockSize(size);
-  return block === undefined ? undefined : size + (4 * size) / block;
 }
 
 /** Whether `tensor` has the elements of what was encoded, in the same order. */

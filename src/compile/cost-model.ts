@@ -8,6 +8,7 @@ import type { Node, Value } from '../ir/graph.ts';
 import type { AnyOp, OpClass, Params } from '../ir/op.ts';
 import { baseOf } from './base-value.ts';
 import type { FusedStep } from './fuse.ts';
+import type { PlacedStep } from './place.ts';
 
 export interface NodeCost {
   /** Nanoseconds. */
@@ -70,7 +71,7 @@ export function programNs(steps: readonly FusedStep[], costOf: CostModel): numbe
         basesOf(operands),
         outputs.map((output) => output.value),
       ).costNs;
-    } else if (step.kind === 'routine') {
+    } else if (step.kind === 'routine' || step.kind === 'transfer') {
       sum += costOf([step.node], basesOf(step.node.inputs), step.node.outputs).costNs;
     }
   }
@@ -104,4 +105,10 @@ function avalsOf(values: readonly Value[]): Aval[] {
 
 function basesOf(values: readonly Value[]): Value[] {
   return [...new Set(values.map(baseOf))];
+}
+
+/** Nanoseconds of one launch of a placed program, by the roofline. */
+export function placedNs({ nodes, operands }: PlacedStep): number {
+  const touched = operands.map((operand) => operand.buffer.value);
+  return rooflineCost(nodes, touched, []).costNs;
 }

@@ -1,7 +1,7 @@
 /** A step report as text: equal layers in one row, most bytes first. */
 
 import { formatBytes } from '../core/bytes.ts';
-import type { ExplainedValue, StepReport } from './explain.ts';
+import type { ExplainedValue, StepReport, ValueAction } from './explain.ts';
 import { describePeak } from './peak.ts';
 
 /** Values of one op in the same place of several layers, treated alike. */
@@ -64,17 +64,31 @@ export function formatStepReport(report: StepReport, most = 24): string {
       extraTimeBound === undefined
         ? ''
         : `; no plan in this memory adds less than ${percent(extraTimeBound)}`;
-    lines.push(`time added by recomputing: ${percent(extraTime)} (estimated${bound})`);
+    const asides = report.values.some(isAside);
+    const what = asides ? 'recomputing and moving' : 'recomputing';
+    lines.push(`time added by ${what}: ${percent(extraTime)} (estimated${bound})`);
   }
   lines.push(`peak ${describePeak(report.peak)}`);
-  for (const action of ['saved', 'recomputed'] as const) {
+  for (const action of ['saved', 'recomputed', 'offloaded', 'compressed'] as const) {
     const groups = groupValues(report.values.filter((value) => value.action === action));
+    if (groups.length === 0 && action !== 'saved' && action !== 'recomputed') continue;
     lines.push('', ...tableOf(action, groups, most));
   }
   return lines.join('\n');
 }
 
-function tableOf(action: string, groups: readonly ValueGroup[], most: number): string[] {
+const costHeads: Readonly<Record<ValueAction, string>> = {
+  saved: 'to compute',
+  recomputed: 'computing',
+  offloaded: 'moving',
+  compressed: 'converting',
+};
+
+function isAside({ action }: ExplainedValue): boolean {
+  return action === 'offloaded' || action === 'compressed';
+}
+
+function tableOf(action: ValueAction, groups: readonly ValueGroup[], most: number): string[] {
   const total = groups.reduce((sum, group) => sum + group.bytes, 0);
   const title = `${action}: ${formatBytes(total)} in ${groups.reduce((sum, group) => sum + group.count, 0)} values`;
   if (groups.length === 0) return [`${action}: nothing`];
@@ -92,15 +106,7 @@ function tableOf(action: string, groups: readonly ValueGroup[], most: number): s
       example.reason,
     ];
   });
-  const head = [
-    'bytes',
-    '',
-    action === 'saved' ? 'to compute' : 'computing',
-    'op',
-    'module',
-    'value',
-    'why',
-  ];
+  const head = ['bytes', '', costHeads[action], 'op', 'module', 'value', 'why'];
   const rest = groups.slice(most);
   const more =
     rest.length === 0

@@ -3,8 +3,8 @@
  * what recomputing nothing takes, the real peak and the estimated time of the plan for each.
  */
 
-import { ArgumentError } from '../core/errors.ts';
-import type { RematSearch } from './remat-search.ts';
+import { ArgumentError, definite } from '../core/errors.ts';
+import type { ActionSearch } from './action-search.ts';
 
 export interface FrontierPoint {
   /** What a run allocates: feasible as a budget. */
@@ -16,7 +16,7 @@ export interface FrontierPoint {
 }
 
 /** Points by rising memory; a point that another beats in both is left out. Throws ArgumentError for fewer than two. */
-export function frontierOf(search: RematSearch, points: number): FrontierPoint[] {
+export function frontierOf(search: ActionSearch, points: number): FrontierPoint[] {
   if (!Number.isInteger(points) || points < 2) {
     throw new ArgumentError(
       `frontier: the number of points is out of range (got ${points}). Use an integer from 2 on.`,
@@ -24,11 +24,11 @@ export function frontierOf(search: RematSearch, points: number): FrontierPoint[]
   }
   const baseNs = search.estimate(search.base);
   const high = search.base.peakBytes;
-  const low = Math.min(high, search.smallest().lowered.peakBytes);
+  const low = Math.min(high, definite(search.smallest()).choice.lowered.peakBytes);
   const found: FrontierPoint[] = [];
   for (let i = 0; i < points; i++) {
     const budget = Math.round(low + ((high - low) * i) / (points - 1));
-    const choice = search.within(budget, budget + search.modelPeakBytes - high);
+    const choice = search.within(budget)?.choice;
     if (!choice) continue;
     const { baseNs: modelNs, lowerBoundNs } = choice.planned;
     const point = {

@@ -19,10 +19,11 @@ import {
   templateOf,
 } from './kernel-group.ts';
 
-/** One step of the program: a fused kernel, a routine, or a view (no code, kept for layouts). */
+/** One step of the program: a fused kernel, a routine, a move out of memory or back, or a view (no code, kept for layouts). */
 export type FusedStep =
   | { readonly kind: 'kernel'; readonly group: KernelGroup }
   | { readonly kind: 'routine'; readonly node: Node }
+  | { readonly kind: 'transfer'; readonly node: Node }
   | { readonly kind: 'view'; readonly node: Node }
   | { readonly kind: 'source'; readonly node: Node };
 
@@ -104,6 +105,7 @@ function placeNode(node: Node, context: Context, options: FuseOptions): number {
   const { steps } = context;
   if (!node.op) return steps.push({ kind: 'source', node }) - 1;
   if (node.op.lower.kind === 'view') return steps.push({ kind: 'view', node }) - 1;
+  if (node.op.lower.kind === 'transfer') return steps.push({ kind: 'transfer', node }) - 1;
   const template = templateOf(node);
   if (!template) return steps.push({ kind: 'routine', node }) - 1;
   if (options.enabled) {

@@ -69,7 +69,7 @@ function measure(backend: Backend, graph: Graph): number | undefined {
       const block = definite(blocks[definite(slotOf.get(buffer))]);
       backend.write({ block, byteOffset: 0 }, tensor.data, tensor.dtype);
     }
-    const steps = programSteps(backend, placement, (buffer) => ({
+    const steps = programSteps(backend, placement.steps, (buffer) => ({
       slot: definite(slotOf.get(buffer)),
       byteOffset: 0,
     }));

@@ -6,17 +6,25 @@
 
 import { readEnv } from '../core/env.ts';
 import { ConfigError, nearest } from '../core/errors.ts';
-import type { Graph } from '../ir/graph.ts';
+import type { Graph, Value } from '../ir/graph.ts';
 import { verifyGraph } from '../ir/verify.ts';
 import type { Step } from '../plan/graph.ts';
 import { type FusedStep, fuse } from './fuse.ts';
 import { type MemoryPlan, planMemory } from './memory-plan.ts';
-import { type Placement, type PlacedBuffer, place } from './place.ts';
+import {
+  type PlacedBuffer,
+  type PlacedStep,
+  type Placement,
+  place,
+  setLifetimes,
+} from './place.ts';
 import type { RematGraph } from './remat-graph.ts';
 import { readSavedValues, rematerializeRegions } from './rematerialize.ts';
 import { replaySchedule } from './replay.ts';
-import { scheduleGraph } from './schedule.ts';
+import { scheduleGraph, scheduleUpdatesLast } from './schedule.ts';
 import { mergeCommonSubexpressions, removeDeadCode } from './simplify.ts';
+import { spreadTransfers } from './spread-transfers.ts';
+import { type TransferRates, assumedRates } from './transfer-rates.ts';
 
 export interface Pass {
   readonly name: string;
@@ -56,9 +64,25 @@ export const basePasses: readonly Pass[] = [
   ...finish,
 ];
 
-/** What a planner decided, applied to what basePasses made. */
-export function plannedPasses(remat: RematGraph, schedule: readonly Step[]): readonly Pass[] {
-  const run = (graph: Graph): Graph => replaySchedule(graph, remat, schedule);
+/** As basePasses, for planners that may fetch values: parameters change after all that can fail. */
+export const fetchingPasses: readonly Pass[] = basePasses.map((pass) =>
+  pass.name === 'schedule' ? { ...pass, run: scheduleUpdatesLast } : pass,
+);
+
+/**
+ * What a planner decided, applied to what basePasses or fetchingPasses made. `onSpoilt` gets the compressed values that
+ * forward would read rounded, if there are any.
+ */
+export function plannedPasses(
+  remat: RematGraph,
+  schedule: readonly Step[],
+  onSpoilt: (values: ReadonlySet<Value>) => void = () => {},
+): readonly Pass[] {
+  const run = (graph: Graph): Graph => {
+    const replayed = replaySchedule(graph, remat, schedule);
+    if (replayed.spoilt.size > 0) onSpoilt(replayed.spoilt);
+    return replayed.graph;
+  };
   return [{ name: 'rematerialize', run, required: true }, ...finish];
 }
 
@@ -95,9 +119,11 @@ export class PassRunner {
   readonly #disabled: ReadonlySet<string>;
   readonly #verify: boolean;
   readonly #inspect: PassOptions['inspect'];
+  readonly rates: TransferRates;
 
-  /** Throws ConfigError for an unknown name in `disable`. */
-  constructor(options: PassOptions) {
+  /** Throws ConfigError for an unknown name in `disable`. `rates`: of transfers. */
+  constructor(options: PassOptions, rates: TransferRates = assumedRates) {
+    this.rates = rates;
     this.#disabled = new Set(options.disable ?? []);
     for (const name of this.#disabled) {
       if (passNames.includes(name)) continue;
@@ -132,15 +158,65 @@ export class PassRunner {
     return result;
   }
 
-  /** `fused: false` for one kernel per op. */
-  lower(graph: Graph, { fused: mayFuse = true } = {}): LoweredGraph {
+  /**
+   * Kernels, places and memory. Transfers are given time beside kernels where that keeps the peak within `roomBytes`, or
+   * does not raise it. `fused: false` for one kernel per op.
+   */
+  lower(graph: Graph, { roomBytes = 0, fused: mayFuse = true } = {}): LoweredGraph {
     const fused = fuse(graph, { enabled: mayFuse && !this.isDisabled('fuse') });
-    const placement = place(graph, fused);
-    const arena = placement.buffers.filter((buffer) => buffer.kind === 'arena' && buffer.last >= 0);
-    const memory = planMemory(arena);
-    const offsets = new Map(arena.map((buffer, i) => [buffer, memory.offsets[i] ?? 0]));
-    let peakBytes = memory.arenaBytes;
-    for (const buffer of new Set(placement.results)) peakBytes += buffer.bytes;
-    return { graph, fused, placement, memory, offsets, peakBytes };
+    const moves = fused.some((step) => step.kind === 'transfer');
+    let best = this.#arrange(place(graph, fused), roomBytes);
+    if (moves) {
+      // Faster, but a value that is being copied cannot be computed on in place.
+      const kept = this.#arrange(place(graph, fused, { keepStored: true }), roomBytes);
+      if (kept.peakBytes <= Math.max(roomBytes, best.peakBytes)) best = kept;
+    }
+    return { graph, fused, ...best };
   }
+
+  #arrange(
+    placement: Placement,
+    roomBytes: number,
+  ): Pick<LoweredGraph, 'placement' | 'memory' | 'offsets' | 'peakBytes'> {
+    const resultBytes = [...new Set(placement.results)].reduce((sum, { bytes }) => sum + bytes, 0);
+    const room = Math.max(0, roomBytes - resultBytes);
+    const { steps, arena, memory } = planArena(placement, room, this.rates);
+    return {
+      placement: { ...placement, steps },
+      memory,
+      offsets: new Map(arena.map((buffer, i) => [buffer, memory.offsets[i] ?? 0])),
+      peakBytes: memory.arenaBytes + resultBytes,
+    };
+  }
+}
+
+interface PlannedArena {
+  readonly steps: readonly PlacedStep[];
+  readonly arena: readonly PlacedBuffer[];
+  readonly memory: MemoryPlan;
+}
+
+/** How often transfers get a smaller limit when the arena is larger than what is live in it. */
+const arenaTrials = 4;
+
+function planArena(placement: Placement, roomBytes: number, rates: TransferRates): PlannedArena {
+  const { buffers, steps } = placement;
+  const plan = (order: readonly PlacedStep[]): PlannedArena => {
+    if (order !== steps) setLifetimes(buffers, order);
+    const arena = buffers.filter((buffer) => buffer.kind === 'arena' && buffer.last >= 0);
+    return { steps: order, arena, memory: planMemory(arena) };
+  };
+  const waiting = plan(steps);
+  if (steps.every((step) => step.kind === 'launch')) return waiting;
+  const room = Math.max(roomBytes, waiting.memory.arenaBytes);
+  let limit = Math.max(roomBytes, waiting.memory.lowerBoundBytes);
+  for (let trial = 0; trial < arenaTrials; trial++) {
+    setLifetimes(buffers, steps);
+    const made = plan(spreadTransfers(steps, buffers, limit, rates));
+    const over = made.memory.arenaBytes - room;
+    if (over <= 0) return made;
+    limit -= over;
+  }
+  setLifetimes(buffers, steps);
+  return waiting;
 }

@@ -11,7 +11,7 @@ import { type Aval, avalBytes } from '../ir/aval.ts';
 import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
 import type { Operand } from '../ir/op.ts';
 import { alignBytes } from '../runtime/allocator.ts';
-import type { Lowered } from '../runtime/backend.ts';
+import type { Lowered, TransferStep } from '../runtime/backend.ts';
 import { denseCopyTemplate } from '../tensor/copy-template.ts';
 import { acceptsLayout, lowerOp, lowerTemplate } from '../tensor/eager-mode.ts';
 import { baseOf } from './base-value.ts';
@@ -37,15 +37,29 @@ export interface PlacedOperand {
   readonly byteOffset: number;
 }
 
-export interface PlacedStep {
-  readonly lowered: Lowered;
+interface PlacedCommon {
   readonly operands: readonly PlacedOperand[];
   readonly label: string;
   /** The graph nodes it carries out; empty for inserted copies. */
   readonly nodes: readonly Node[];
 }
 
+export interface PlacedLaunch extends PlacedCommon {
+  readonly kind: 'launch';
+  readonly lowered: Lowered;
+}
+
+/** A step of a transfer; its one operand is the buffer that is copied. See TransferStep of the runtime. */
+export interface PlacedTransfer extends PlacedCommon {
+  readonly kind: TransferStep['kind'];
+  readonly parcel: number;
+  readonly bytes: number;
+}
+
+export type PlacedStep = PlacedLaunch | PlacedTransfer;
+
 export interface Placement {
+  /** Each transfer is waited for at once; see spreadTransfers. */
   readonly steps: readonly PlacedStep[];
   readonly buffers: readonly PlacedBuffer[];
   /** In the order of graph.results: dense, in a buffer of kind 'result'. */
@@ -59,8 +73,13 @@ interface Place {
   readonly layout: Layout;
 }
 
-export function place(graph: Graph, steps: readonly FusedStep[]): Placement {
-  const placer = new Placer(graph, steps);
+/** `keepStored`: what is being copied out of memory is not written over, so that nobody has to wait for the copy. */
+export function place(
+  graph: Graph,
+  steps: readonly FusedStep[],
+  { keepStored = false }: { readonly keepStored?: boolean } = {},
+): Placement {
+  const placer = new Placer(graph, steps, keepStored);
   steps.forEach((step, index) => {
     placer.step(step, index);
   });
@@ -78,8 +97,15 @@ class Placer {
   /** For each fused step: the buffers' values are last read there (views followed to their base). */
   readonly #lastRead: Map<Value, number>;
   readonly #live: Set<Value>;
+  /** Numbers of what was stored, by token. */
+  readonly #parcels = new Map<Value, number>();
 
-  constructor(graph: Graph, steps: readonly FusedStep[]) {
+  /** Buffers that are not given to outputs. */
+  readonly #kept = new Set<PlacedBuffer>();
+  readonly #keepStored: boolean;
+
+  constructor(graph: Graph, steps: readonly FusedStep[], keepStored: boolean) {
+    this.#keepStored = keepStored;
     this.#graph = graph;
     this.#live = withBases(liveOutputs(graph));
     this.#lastRead = lastReads(steps);
@@ -89,6 +115,7 @@ class Placer {
     if (step.kind === 'source') this.#source(step.node);
     else if (step.kind === 'view') this.#view(step.node);
     else if (step.kind === 'kernel') this.#kernel(step.group, index);
+    else if (step.kind === 'transfer') this.#transfer(step.node);
     else this.#routine(step.node, index);
   }
 
@@ -96,12 +123,7 @@ class Placer {
     const results = this.#graph.results.map((value) => this.#result(value));
     const buffersOf = new Map<Value, PlacedBuffer>();
     for (const [value, where] of this.#places) buffersOf.set(value, where.buffer);
-    this.#steps.forEach((step, at) => {
-      for (const { buffer } of step.operands) {
-        buffer.first = Math.min(buffer.first, at);
-        buffer.last = Math.max(buffer.last, at);
-      }
-    });
+    setLifetimes(this.#buffers, this.#steps);
     return {
       steps: this.#steps,
       buffers: this.#buffers,
@@ -254,6 +276,44 @@ class Placer {
     this.#emit(lowered, operands, op.name, [node]);
   }
 
+  #transfer(node: Node): void {
+    const value = definite(node.inputs[0]);
+    if (node.op?.traits.transfer === 'store') {
+      const own = this.#at(value);
+      const dense = isContiguous(value.aval.shape, own.layout.strides);
+      const parcel = this.#parcels.size;
+      this.#parcels.set(definite(node.outputs[0]), parcel);
+      this.#move(node, parcel, value.aval, dense ? own : this.#copy(value, own), 'store', 'stored');
+      return;
+    }
+    const output = definite(node.outputs[0]);
+    const where = this.#dense(output);
+    this.#settle(output, where);
+    this.#move(node, definite(this.#parcels.get(value)), output.aval, where, 'fetch', 'fetched');
+  }
+
+  #move(
+    node: Node,
+    parcel: number,
+    aval: Aval,
+    where: Place,
+    start: TransferStep['kind'],
+    end: TransferStep['kind'],
+  ): void {
+    const bytes = avalBytes(aval);
+    if (start === 'store' && this.#keepStored) this.#kept.add(where.buffer);
+    for (const kind of [start, end]) {
+      this.#steps.push({
+        kind,
+        parcel,
+        bytes,
+        operands: [ref(aval, where)],
+        label: kind,
+        nodes: [node],
+      });
+    }
+  }
+
   /**
    * Where an in-place op writes: its target's own memory, or a copy if somebody still reads the old
    * value. Other operands that lie in that memory, views of the target, are read from a copy.
@@ -295,6 +355,7 @@ class Placer {
       const where = this.#at(value);
       const { buffer } = where;
       if (buffer.kind !== 'arena' || taken.some((other) => other.buffer === buffer)) continue;
+      if (this.#kept.has(buffer)) continue;
       if (buffer.bytes !== alignBytes(avalBytes(output.aval))) continue;
       if (bytesOf(value.aval.dtype) !== bytesOf(output.aval.dtype)) continue;
       if (!this.#diesAt(buffer, index)) continue;
@@ -341,8 +402,22 @@ class Placer {
     label: string,
     nodes: readonly Node[],
   ): void {
-    this.#steps.push({ lowered, operands, label, nodes });
+    this.#steps.push({ kind: 'launch', lowered, operands, label, nodes });
   }
+}
+
+/** First and last step that touches each buffer. */
+export function setLifetimes(buffers: readonly PlacedBuffer[], steps: readonly PlacedStep[]): void {
+  for (const buffer of buffers) {
+    buffer.first = Number.POSITIVE_INFINITY;
+    buffer.last = -1;
+  }
+  steps.forEach((step, at) => {
+    for (const { buffer } of step.operands) {
+      buffer.first = Math.min(buffer.first, at);
+      buffer.last = Math.max(buffer.last, at);
+    }
+  });
 }
 
 function operand(aval: Aval, where: Place): Operand {

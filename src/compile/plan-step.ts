@@ -6,10 +6,12 @@
 
 import { type ByteBudget, budgetBytes as budgetBytesOf } from '../core/byte-budget.ts';
 import { formatBytes } from '../core/bytes.ts';
-import { ConfigError, InfeasibleBudgetError } from '../core/errors.ts';
+import { ConfigError, InfeasibleBudgetError, definite } from '../core/errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { Planner } from '../plan/planner.ts';
 import type { Backend } from '../runtime/backend.ts';
+import type { TransferPlace } from '../runtime/transfer.ts';
+import { ActionSearch, type AllowedActions, type FoundPlan } from './action-search.ts';
 import { type CostModel, rooflineCost } from './cost-model.ts';
 import { type FrontierPoint, frontierOf } from './frontier.ts';
 import { measuredCost } from './measured-cost.ts';
@@ -18,10 +20,10 @@ import {
   type LoweredGraph,
   type PassOptions,
   PassRunner,
-  basePasses,
   regionPasses,
   writtenOrderPasses,
 } from './pipeline.ts';
+import { type PlanActions, checkActions, placeFor, ratesFor } from './plan-actions.ts';
 import {
   type MakePlanner,
   type RematChoice,
@@ -30,6 +32,7 @@ import {
 } from './remat-search.ts';
 import { underBudget, withinRegions, withoutRegions } from './remat-rules.ts';
 import { hasRegions } from './rematerialize.ts';
+import type { TransferRates } from './transfer-rates.ts';
 
 export interface StepOptions extends PassOptions {
   /**
@@ -44,11 +47,16 @@ export interface StepOptions extends PassOptions {
   readonly cost?: 'flops' | 'measured' | CostModel;
   /** Chooses what runs when. Default: that of `retune/plan`. */
   readonly planner?: MakePlanner;
+  /** With a budget: what may be done with values beside keeping them and computing them again. Default nothing. */
+  readonly actions?: PlanActions;
 }
 
 export interface CompiledPlan extends LoweredGraph {
   /** What the planner chose and against what; undefined when nothing was left to choose. */
   readonly choice: PlannerChoice | undefined;
+  /** Where transfers go, and how fast they were taken to be. */
+  readonly place: TransferPlace;
+  readonly rates: TransferRates;
 }
 
 export interface PlannerChoice extends RematChoice {
@@ -62,17 +70,27 @@ export interface PlannerChoice extends RematChoice {
 /**
  * Plans a traced step. Without a budget, regions bound the memory: values inside them are kept where
  * that does not raise the peak above what running them op by op takes. Throws ConfigError for a budget that
- * is no amount of memory, InfeasibleBudgetError for one that no plan keeps.
+ * is no amount of memory and for actions that are none, InfeasibleBudgetError for a budget that no plan keeps.
  */
 export function planStep(traced: Graph, backend: Backend, options: StepOptions = {}): CompiledPlan {
-  const runner = new PassRunner(options);
+  const job = jobOf(traced, backend, options);
+  return {
+    ...plannedStep(job),
+    place: placeFor(backend, options.actions),
+    rates: job.runner.rates,
+  };
+}
+
+type Planned = Omit<CompiledPlan, 'place' | 'rates'>;
+
+function plannedStep(job: Job): Planned {
+  const { traced, runner, options } = job;
+  if (options.budget !== undefined) return planWithin(job, options.budget);
   const regions = hasRegions(traced) && !runner.isDisabled('planRegions');
-  const { budget } = options;
-  const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
-  if (budget !== undefined) return planWithin(traced, runner, tools, budget);
   const written = runner.lower(runner.run(regionPasses, traced, regions));
-  if (!regions) return { ...written, choice: undefined };
-  return planRegions(traced, runner, tools, written);
+  // What a region compresses is for its own reads; the planner could not keep others exact.
+  if (!regions || compresses(traced)) return asWritten(job, written, regions);
+  return planRegions(job, written);
 }
 
 /** The time-memory frontier of a traced step, its regions aside: at most so many points, by rising memory. */
@@ -82,71 +100,83 @@ export function planStepFrontier(
   options: StepOptions,
   points: number,
 ): FrontierPoint[] {
-  const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
-  const search = new RematSearch(traced, new PassRunner(options), {
-    ...tools,
-    rules: withoutRegions,
-  });
+  const { runner, tools, allowed } = jobOf(traced, backend, options);
+  const search = new ActionSearch(traced, runner, { ...tools, rules: withoutRegions }, allowed);
   return frontierOf(search, points);
 }
 
+/** Everything that planning one step needs. */
+interface Job {
+  readonly traced: Graph;
+  readonly runner: PassRunner;
+  readonly tools: Tools;
+  readonly allowed: AllowedActions;
+  readonly options: StepOptions;
+}
+
+function jobOf(traced: Graph, backend: Backend, options: StepOptions): Job {
+  const allowed = checkActions(options.actions);
+  const rates = ratesFor(backend, options.actions, options.cost === 'measured');
+  const tools = { costOf: costModel(options.cost, backend), planner: plannerOf(options) };
+  return { traced, runner: new PassRunner(options, rates), tools, allowed, options };
+}
+
 /** Any value may be kept or computed again, but for what the user ordered. */
-function planWithin(
-  traced: Graph,
-  runner: PassRunner,
-  tools: Tools,
-  budget: ByteBudget,
-): CompiledPlan {
-  const search = new RematSearch(traced, runner, {
-    ...tools,
-    rules: underBudget,
-  });
+function planWithin(job: Job, budget: ByteBudget): Planned {
+  const { traced, runner, tools, allowed } = job;
+  const search = new ActionSearch(traced, runner, { ...tools, rules: underBudget }, allowed);
   const { base } = search;
   const budgetBytes = budgetBytesOf(budget, () => base.peakBytes);
-  const modelBytes = budgetBytes + search.modelPeakBytes - base.peakBytes;
-  const best = search.within(budgetBytes, modelBytes);
-  if (!best) throw infeasible(budgetBytes, search.smallest());
-  return chosen(traced, runner, search, { ...best, budgetBytes });
+  const best = search.within(budgetBytes);
+  if (best) return chosen(job, best, search.plain, budgetBytes);
+  throw infeasible(budgetBytes, definite(search.smallest()).choice);
 }
 
 /**
  * Inside regions a value may be kept. They promise the memory of running them op by op; what the compiler's order
  * and kernels save of it is spent on keeping values (docs/decisions/0016).
  */
-function planRegions(
-  traced: Graph,
-  runner: PassRunner,
-  tools: Tools,
-  written: LoweredGraph,
-): CompiledPlan {
-  const search = new RematSearch(traced, runner, {
-    ...tools,
-    rules: withinRegions,
-  });
+function planRegions(job: Job, written: LoweredGraph): Planned {
+  const { traced, runner, tools } = job;
+  const search = new RematSearch(traced, runner, { ...tools, rules: withinRegions });
   const opByOp = runner.lower(runner.run(writtenOrderPasses, traced, true), { fused: false });
   const budgetBytes = Math.max(written.peakBytes, opByOp.peakBytes);
-  const modelBytes = budgetBytes + search.modelPeakBytes - search.base.peakBytes;
-  const best = search.within(budgetBytes, modelBytes);
+  const best = search.within(budgetBytes);
   if (best && best.estimatedNs < search.estimate(written)) {
-    return chosen(traced, runner, search, { ...best, budgetBytes });
+    return chosen(job, { choice: best, search }, search, budgetBytes);
   }
-  if (runner.watched) runner.run(regionPasses, traced);
+  return asWritten(job, written, true);
+}
+
+/** `quiet`: the passes did not show what they made. */
+function asWritten({ traced, runner }: Job, written: LoweredGraph, quiet: boolean): Planned {
+  if (quiet && runner.watched) runner.run(regionPasses, traced);
   return { ...written, choice: undefined };
 }
 
 /** The plan that is taken; its passes run once more when somebody watches. */
 function chosen(
-  traced: Graph,
-  runner: PassRunner,
-  search: RematSearch,
-  choice: RematChoice & { readonly budgetBytes: number },
-): CompiledPlan {
-  const facts = { basePeakBytes: search.base.peakBytes, baseNs: search.estimate(search.base) };
+  { traced, runner }: Job,
+  { choice, search }: FoundPlan,
+  plain: RematSearch,
+  budgetBytes: number,
+): Planned {
   if (runner.watched) {
-    runner.run(basePasses, traced);
+    runner.run(search.basePasses, traced);
     runner.run(search.passesOf(choice.planned), search.base.graph);
   }
-  return { ...choice.lowered, choice: { ...choice, ...facts } };
+  // What the budget leaves is time for transfers.
+  const moves = choice.lowered.fused.some((step) => step.kind === 'transfer');
+  const lowered = moves
+    ? runner.lower(choice.lowered.graph, { roomBytes: budgetBytes })
+    : choice.lowered;
+  const facts = { basePeakBytes: plain.base.peakBytes, baseNs: plain.estimate(plain.base) };
+  return { ...lowered, choice: { ...choice, lowered, ...facts, budgetBytes } };
+}
+
+/** Whether a policy compresses values. */
+function compresses(traced: Graph): boolean {
+  return traced.nodes.some((node) => typeof node.meta.policy === 'object');
 }
 
 /** A compile should take no longer than a second or two: a tenth of the planner's own patience. */

@@ -5,7 +5,9 @@ import { categoriesAt } from '../observe/memory-recorder.ts';
 import type { MemoryTrace, TraceBlock } from '../observe/schema.ts';
 import type { MemoryCategory } from '../runtime/allocator.ts';
 import { timelineOf } from './explain.ts';
+import type { PlacedBuffer } from './place.ts';
 import type { CompiledPlan } from './plan-step.ts';
+import { valuesSetAside } from './values-set-aside.ts';
 
 /** `before`: what is in memory beside the step. Events are the launches of a run, in order. */
 export function plannedTrace(
@@ -18,12 +20,14 @@ export function plannedTrace(
   const results = new Set(placement.results);
   const resultBytes = [...results].reduce((sum, buffer) => sum + buffer.bytes, 0);
   const blocks: TraceBlock[] = [];
+  const waitsOf = waitingBuffers(plan);
   for (const buffer of placement.buffers) {
     const inArena = buffer.kind === 'arena' && buffer.last >= 0;
     if (!inArena && !results.has(buffer)) continue;
     const { node, aval } = buffer.value;
     const { phase, module, recomputeOf } = node.meta;
     const offset = offsets.get(buffer);
+    const waits = waitsOf.get(buffer);
     blocks.push({
       id: blocks.length,
       bytes: buffer.bytes,
@@ -35,6 +39,7 @@ export function plannedTrace(
       phase,
       value: formatAval(aval),
       recomputed: recomputeOf !== undefined,
+      ...(waits !== undefined && { waits }),
       ...(offset !== undefined && { offset }),
     });
   }
@@ -59,6 +64,22 @@ export function plannedTrace(
     events,
     blocks,
   };
+}
+
+/** Buffers of values that wait elsewhere, and those that they are brought back to. */
+function waitingBuffers({
+  graph,
+  placement,
+}: CompiledPlan): Map<PlacedBuffer, TraceBlock['waits']> {
+  const found = new Map<PlacedBuffer, TraceBlock['waits']>();
+  for (const [value, { nodes, action }] of valuesSetAside(graph)) {
+    const back = [...nodes].filter(({ meta }) => meta.restores !== undefined);
+    for (const each of [value, ...back.flatMap(({ outputs }) => outputs)]) {
+      const buffer = placement.buffersOf.get(each);
+      if (buffer) found.set(buffer, action);
+    }
+  }
+  return found;
 }
 
 function categoryOf(phase: TraceBlock['phase']): MemoryCategory {

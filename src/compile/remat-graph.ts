@@ -3,6 +3,10 @@
  * program stores, together with what its kernel computes on the way and stores nowhere. So the bytes
  * that the planner counts are those of the buffers that will exist, and values that fusion
  * makes free are free. Views are no ops: they lie in what they view.
+ *
+ * A value that may be set aside is two ops. The one that computes it leaves a token that stands for it (no bytes for a file,
+ * few for a compressed form), the next one makes the value from the token, and everybody reads that. The first run of the second is no
+ * work, the value is just there; a further run brings it back.
  */
 
 import { invariant } from '../core/errors.ts';
@@ -10,10 +14,12 @@ import { avalBytes } from '../ir/aval.ts';
 import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
 import type { PlanGraph, PlanNode } from '../plan/graph.ts';
 import { alignBytes } from '../runtime/allocator.ts';
+import type { AsideChoices } from './aside-choices.ts';
 import { baseOf } from './base-value.ts';
 import type { CostModel } from './cost-model.ts';
 import type { FusedStep } from './fuse.ts';
 import type { Placement } from './place.ts';
+import type { Aside } from './set-aside.ts';
 
 export interface RematGraph {
   readonly plan: PlanGraph;
@@ -21,6 +27,15 @@ export interface RematGraph {
   readonly members: readonly (readonly Node[])[];
   /** Nodes of optimizer updates, which can run after every reader of what they overwrite. */
   readonly waiting: ReadonlySet<Node>;
+  /** Planner nodes that bring a value back, and the value. */
+  readonly returns: ReadonlyMap<number, SetAsideValue>;
+  /** Cost of the first runs of those, which are none. */
+  readonly freeNs: number;
+}
+
+export interface SetAsideValue {
+  readonly value: Value;
+  readonly aside: Aside;
 }
 
 /** What the planner may do with the values of a node: 'free' leaves it the choice. */
@@ -42,16 +57,22 @@ export interface RematOptions {
   readonly costOf: CostModel;
   /** What the caller's regions and policies say; ops that must not run twice are kept in any case. */
   readonly ruleOf: (node: Node) => RematRule;
+  /** What may be set aside; undefined for nothing. */
+  readonly asides?: AsideChoices | undefined;
 }
 
 export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
-  const { graph, fused: steps } = base;
+  const { graph, fused: steps, placement } = base;
   const stored = storedValues(steps);
   const waiting = updatesThatCanWait(graph);
   const once = nodesThatRunOnce(graph, waiting);
   const donors = donorsOf(base, stored);
   for (const [value, donor] of donors) once.add(value.node).add(donor.node);
   const results = new Set(graph.results.map(baseOf));
+  const takenOver = new Set(donors.values());
+  const returns = new Map<number, SetAsideValue>();
+  const costs = new Map<Node, number>();
+  let freeNs = 0;
   const nodes: PlanNode[] = [];
   const members: Node[][] = [];
   const refs = new Map<Value, readonly [number, number]>();
@@ -81,19 +102,29 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
       const counts = own && !state.has(i) && !results.has(value);
       return { bytes: counts ? alignBytes(avalBytes(value.aval)) : 0 };
     });
-    const rule = runs.some((run) => once.has(run)) ? 'keep' : options.ruleOf(node);
+    const asked = options.ruleOf(node);
+    const rule = runs.some((run) => once.has(run)) ? 'keep' : asked;
+    const writes = node.outputs.filter((value) => stored.has(value));
+    const cost = options.costOf(runs, reads, writes);
+    costs.set(node, cost.costNs);
+    const repeatNs = reads.reduce((sum, { node }) => sum + (costs.get(node) ?? 0), cost.costNs);
+    const asides = node.outputs.map((value) => {
+      const buffer = placement.buffersOf.get(value);
+      const apart = stored.has(value) && !donors.has(value) && !takenOver.has(value);
+      if (!options.asides || !apart || buffer?.kind !== 'arena') return undefined;
+      const ordered = options.asides.ordered(value);
+      return ordered ?? (asked === 'free' ? options.asides.optional(value, repeatNs) : undefined);
+    });
+    const workspaceBytes = outputs.reduce((sum, { bytes }, i) => sum + (asides[i] ? bytes : 0), 0);
     add(
       node,
       {
         kind: 'op',
         phase: node.meta.phase === 'forward' ? 'forward' : 'backward',
         inputs,
-        outputs,
-        ...options.costOf(
-          runs,
-          reads,
-          node.outputs.filter((value) => stored.has(value)),
-        ),
+        outputs: outputs.map((output, i) => (asides[i] ? { bytes: asides[i].bytes } : output)),
+        ...cost,
+        ...(workspaceBytes > 0 && { workspaceBytes }),
         recompute: rule !== 'keep',
         drop: rule === 'drop',
         label: node.op?.name ?? '',
@@ -101,9 +132,29 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
       },
       runs,
     );
+    const made = nodes.length - 1;
+    for (const [i, aside] of asides.entries()) {
+      const [value, output] = [node.outputs[i], outputs[i]];
+      if (!aside || !value || !output) continue;
+      refs.set(value, [nodes.length, 0]);
+      returns.set(nodes.length, { value, aside: aside.aside });
+      freeNs += aside.costNs;
+      nodes.push({
+        kind: 'op',
+        phase: 'forward',
+        inputs: [[made, i]],
+        outputs: [output],
+        costNs: aside.costNs,
+        hard: false,
+        drop: aside.ordered,
+        label: 'return',
+        module: node.meta.module,
+      });
+      members.push([]);
+    }
   }
   const outputs = [...liveOutputs(graph)].flatMap((value) => holdersOf(baseOf(value)));
-  return { plan: { nodes, outputs }, members, waiting };
+  return { plan: { nodes, outputs }, members, waiting, returns, freeNs };
 }
 
 function constantNode(node: Node): PlanNode {

@@ -29,7 +29,7 @@ export const underBudget: RematRules = (graph) => {
   return (node) => {
     const policy = policies.get(node);
     if (policy === 'mustRecompute') return 'drop';
-    if (policy === 'preferSave') return 'free';
+    if (policy === 'preferSave' || policy === 'preferOffload') return 'free';
     if (policy !== undefined && policy !== 'preferRecompute') return 'keep';
     if (node.op?.traits.keep) return 'keep';
     const dropped = isInRegion(node) && (node.meta.discarded || !handedOn.has(node));

@@ -5,7 +5,8 @@
  * Each node is copied once, however many reads there are. What the region's policy keeps is read as it is,
  * and copies read it too. Nested regions are flattened: inside an
  * outer region nothing is kept, so inner ones only decide what eager execution would recompute twice. What a
- * region discards (S7) is computed again for reads of other regions too.
+ * region discards (S7) is computed again for reads of other regions too. What its policy offloads or compresses is set
+ * aside when it is made and brought back for the first of these reads.
  */
 
 import { definite } from '../core/errors.ts';
@@ -19,6 +20,7 @@ import {
   rewriteGraph,
 } from '../ir/graph.ts';
 import { baseOf } from './base-value.ts';
+import { type Aside, asideOf, bringBack, canWait, setAside } from './set-aside.ts';
 
 /** Every read of a saved value gets a copy of its computation where a region was to drop it. */
 export function rematerializeRegions(graph: Graph): Graph {
@@ -31,21 +33,44 @@ export function rematerializeRegions(graph: Graph): Graph {
   const copies = new Map<Node, readonly Value[]>();
   /** Values of the new graph, for values of the old one. */
   const mapped = new Map<Value, Value>();
+  /** What stands for values that are set aside, and values that were brought back. */
+  const waiting = new Map<Value, { readonly aside: Aside; readonly parts: readonly Value[] }>();
+  const returned = new Map<Value, Value>();
 
   const recompute = (value: Value, root: number, builder: GraphBuilder): Value => {
-    const original = mapped.get(value) ?? value;
-    if (!isInside(value.node, root) || !mayRepeat(value.node, rules)) return original;
+    if (!isInside(value.node, root)) return mapped.get(value) ?? value;
+    if (!mayRepeat(value.node, rules)) return kept(value, builder);
     const order = missingCopies(value.node, root, copies, rules);
     for (const node of order) {
-      const inputs = node.inputs.map((input) => copyOf(input, root));
+      const inputs = node.inputs.map((input) => copyOf(input, root, builder));
       copies.set(node, builder.copy(node, inputs, recomputeMeta(node, mapped)));
     }
-    return copies.get(value.node)?.[value.index] ?? original;
+    return copies.get(value.node)?.[value.index] ?? mapped.get(value) ?? value;
   };
-  const copyOf = (value: Value, root: number): Value =>
-    (isInside(value.node, root) ? copies.get(value.node)?.[value.index] : undefined) ??
-    mapped.get(value) ??
-    value;
+  const copyOf = (value: Value, root: number, builder: GraphBuilder): Value => {
+    if (!isInside(value.node, root)) return mapped.get(value) ?? value;
+    return copies.get(value.node)?.[value.index] ?? kept(value, builder);
+  };
+  /** A value that is not computed again: as it is, or brought back. */
+  const kept = (value: Value, builder: GraphBuilder): Value => {
+    const original = mapped.get(value) ?? value;
+    const waits = waiting.get(value);
+    if (!waits) return original;
+    const known = returned.get(value);
+    if (known) return known;
+    const made = bringBack(builder, waits.parts, original, waits.aside, original.node.id);
+    returned.set(value, made);
+    return made;
+  };
+  const setAsideOutputs = (node: Node, outputs: readonly Value[], builder: GraphBuilder): void => {
+    const aside = asideOf(rules.policies.get(node));
+    if (!aside || node.meta.phase !== 'forward') return;
+    node.outputs.forEach((value, i) => {
+      const output = outputs[i];
+      if (!output || !canWait(output, aside)) return;
+      waiting.set(value, { aside, parts: setAside(builder, output, aside) });
+    });
+  };
 
   return rewriteGraph(graph, (node, inputs, builder) => {
     const outputs = visit(node, inputs, builder);
@@ -53,6 +78,7 @@ export function rematerializeRegions(graph: Graph): Graph {
       const output = outputs[i];
       if (output) mapped.set(value, output);
     });
+    setAsideOutputs(node, outputs, builder);
     return outputs;
   });
 

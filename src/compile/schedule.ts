@@ -1,7 +1,8 @@
 /**
  * Scheduling: the order of nodes decides what is alive together. The traced order is the user's; two
  * things are moved. Optimizer updates run as soon as their inputs exist, so that a gradient dies right
- * after it was made. Cheap values wait for their first reader.
+ * after it was made; but not before the last value was fetched, since a fetch that fails must leave parameters
+ * as they were. Cheap values wait for their first reader.
  */
 
 import {
@@ -10,11 +11,19 @@ import {
   type Node,
   type Value,
   liveOutputs,
+  renumberMeta,
   usesOf,
 } from '../ir/graph.ts';
 
 export function scheduleGraph(graph: Graph): Graph {
-  return reorder(graph, hoistUpdates(graph, delayFree(graph)));
+  const isFetch = ({ op }: Node): boolean => op?.traits.transfer === 'fetch';
+  return reorder(graph, hoistUpdates(graph, delayFree(graph), isFetch));
+}
+
+/** As scheduleGraph, with updates behind all of backward: what a plan that may fetch values starts from. */
+export function scheduleUpdatesLast(graph: Graph): Graph {
+  const isEarlier = ({ kind, meta }: Node): boolean => kind === 'op' && meta.phase !== 'optimizer';
+  return reorder(graph, hoistUpdates(graph, delayFree(graph), isEarlier));
 }
 
 /** Views, constants and other free values move to just before their first reader. */
@@ -58,14 +67,24 @@ function isOverwritten(graph: Graph, value: Value): boolean {
   return set.has(value);
 }
 
-/** Optimizer nodes run once their inputs exist and everybody who reads what they overwrite has done so. */
-function hoistUpdates(graph: Graph, order: readonly Node[]): Node[] {
+/**
+ * Optimizer nodes run once their inputs exist and everybody who reads what they overwrite has done so; those that
+ * change something also wait for the last node before them that is a barrier.
+ */
+function hoistUpdates(
+  graph: Graph,
+  order: readonly Node[],
+  isBarrier: (node: Node) => boolean,
+): Node[] {
   const uses = usesOf(graph);
+  let barrier: Node | undefined;
   const waiting = new Map<Node, number>();
   const unlocks = new Map<Node, Node[]>();
   for (const node of order) {
+    if (isBarrier(node)) barrier = node;
     if (node.meta.phase !== 'optimizer' || node.kind !== 'op') continue;
     const before = new Set(node.inputs.map((input) => input.node));
+    if (barrier && node.op?.traits.updates) before.add(barrier);
     for (const { input } of node.op?.traits.updates ?? []) {
       const target = node.inputs[input];
       for (const reader of target ? readersOf(target, uses) : []) {
@@ -115,11 +134,7 @@ function reorder(graph: Graph, order: readonly Node[]): Graph {
   const find = (value: Value): Value => mapped.get(value) ?? value;
   const renumbered = new Map<number, number>();
   for (const node of order) {
-    const origin = node.meta.recomputeOf;
-    const meta =
-      origin === undefined
-        ? node.meta
-        : { ...node.meta, recomputeOf: renumbered.get(origin) ?? origin };
+    const meta = renumberMeta(node.meta, renumbered);
     renumbered.set(node.id, builder.nodes.length);
     const outputs = builder.copy(node, node.inputs.map(find), meta);
     node.outputs.forEach((value, i) => {

@@ -6,6 +6,7 @@ import {
   type Value,
   GraphBuilder,
   liveOutputs,
+  renumberMeta,
   rewriteGraph,
 } from '../ir/graph.ts';
 import { paramsKey } from '../ir/op.ts';
@@ -22,9 +23,11 @@ export function removeDeadCode(graph: Graph): Graph {
   const builder = new GraphBuilder();
   const mapped = new Map<Value, Value>();
   const find = (value: Value): Value => mapped.get(value) ?? value;
+  const renumbered = new Map<number, number>();
   for (const node of graph.nodes) {
     if (!needed.has(node) && node.kind !== 'input' && node.kind !== 'state') continue;
-    const outputs = builder.copy(node, node.inputs.map(find));
+    renumbered.set(node.id, builder.nodes.length);
+    const outputs = builder.copy(node, node.inputs.map(find), renumberMeta(node.meta, renumbered));
     node.outputs.forEach((value, i) => {
       const copy = outputs[i];
       if (copy) mapped.set(value, copy);

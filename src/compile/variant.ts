@@ -64,12 +64,12 @@ export class Variant<A extends readonly unknown[], R> {
     // Slot 0 is the arena; every other buffer that is not in it has a slot of its own.
     this.#slots = placement.buffers.filter((buffer) => buffer.kind !== 'arena');
     const slotOf = new Map(this.#slots.map((buffer, i) => [buffer, i + 1]));
-    const steps = programSteps(backend, placement, (buffer) => ({
+    const steps = programSteps(backend, placement.steps, (buffer) => ({
       slot: slotOf.get(buffer) ?? 0,
       byteOffset: offsets.get(buffer) ?? 0,
     }));
     this.#labels = steps.map((placed) => placed.label);
-    this.#program = backend.createProgram(steps);
+    this.#program = backend.createProgram(steps, this.#plan.place);
     // Last: nothing that can fail while it holds memory comes after.
     this.#constants = writeConstants(backend, placement);
     this.info = {

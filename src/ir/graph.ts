@@ -48,6 +48,8 @@ export interface NodeMeta {
   readonly source?: string;
   /** Set on a copy made by rematerialization: the node it repeats. */
   readonly recomputeOf?: number;
+  /** Set on a node that brings back a value that was moved out of memory or compressed: the node that made it. */
+  readonly restores?: number;
 }
 
 export type NodeKind =
@@ -146,6 +148,18 @@ export class GraphBuilder {
     this.nodes.push(node);
     return outputs;
   }
+}
+
+/** `meta` in a graph where nodes have other numbers. */
+export function renumberMeta(meta: NodeMeta, numbers: ReadonlyMap<number, number>): NodeMeta {
+  const { recomputeOf, restores } = meta;
+  if (recomputeOf === undefined && restores === undefined) return meta;
+  const now = (id: number): number => numbers.get(id) ?? id;
+  return {
+    ...meta,
+    ...(recomputeOf !== undefined && { recomputeOf: now(recomputeOf) }),
+    ...(restores !== undefined && { restores: now(restores) }),
+  };
 }
 
 /** Where each value is read: nodes in order, each once per value. */

@@ -50,6 +50,11 @@ export interface Traits {
   /** Identity whose `name` param names its input's value for checkpoint policies. */
   readonly marksName?: boolean;
   /**
+   * Moves its input's bytes out of memory (`store`: the output is a token without bytes), or back (`fetch`: from a
+   * token). Only in graphs that were planned.
+   */
+  readonly transfer?: 'store' | 'fetch';
+  /**
    * Saved values that stand for many others, such as the log of a softmax's denominator: compression leaves
    * them alone, for an error in one spoils a whole row.
    */
@@ -208,7 +213,9 @@ export type Lowering<P> =
       readonly kind: 'view';
       readonly view: (input: Aval, layout: Layout, output: Aval, params: P) => Layout | undefined;
     }
-  | { readonly kind: 'routine'; readonly routine: Routine<P> };
+  | { readonly kind: 'routine'; readonly routine: Routine<P> }
+  /** No code: the backend copies bytes between its memory and a place outside. */
+  | { readonly kind: 'transfer' };
 
 /** One generated example of an op's use, for conformance, gradient checks and benchmarks. */
 export interface Sample<P> {

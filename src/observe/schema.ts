@@ -31,6 +31,8 @@ export interface TraceBlock {
   /** In a compiled step: shape and dtype of the value it was made for, and whether that was computed again. */
   readonly value?: string;
   readonly recomputed?: boolean;
+  /** In a compiled step: the value waits for backward outside memory or in fewer bits; or this is memory that it was brought back to. */
+  readonly waits?: 'offloaded' | 'compressed';
   /** In a compiled step: byte offset in the arena. */
   readonly offset?: number;
 }

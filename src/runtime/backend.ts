@@ -33,7 +33,8 @@ export interface Executable {
   readonly operands: number;
 }
 
-export interface ProgramStep {
+export interface LaunchStep {
+  readonly kind?: 'launch';
   readonly executable: Executable;
   /** Values of the run-time scalars, as in Lowered. */
   readonly scalars: readonly number[];
@@ -45,8 +46,27 @@ export interface ProgramStep {
   readonly label: string;
 }
 
+/**
+ * Moving a buffer out of memory and back in between kernels, in four steps. From `store` to `stored` the bytes must stay
+ * as they are and in place; from `fetch` on the target must be live, and from `fetched` on it holds the bytes.
+ */
+export interface TransferStep {
+  readonly kind: 'store' | 'stored' | 'fetch' | 'fetched';
+  /** Which of the run's parcels: one `store` and one `stored`, then any number of fetches. */
+  readonly parcel: number;
+  readonly slot: number;
+  readonly byteOffset: number;
+  readonly bytes: number;
+  readonly label: string;
+}
+
+export type ProgramStep = LaunchStep | TransferStep;
+
 export interface Program {
-  /** Runs all steps in order on these blocks; returns when their effects are visible to `read`. */
+  /**
+   * Runs all steps in order on these blocks; returns when their effects are visible to `read`. Throws FileError when a
+   * transfer fails: the steps from there on have not run. No parcel is left either way.
+   */
   run(blocks: readonly Block[]): void;
   /** As `run`, timing each step; milliseconds, in step order. */
   profile(blocks: readonly Block[]): readonly number[];
@@ -73,7 +93,8 @@ export interface Backend {
   prepare(lowered: Lowered): Executable;
   /** Queues one kernel after everything queued before it. */
   launch(executable: Executable, scalars: readonly number[], operands: readonly BlockRef[]): void;
-  createProgram(steps: readonly ProgramStep[]): Program;
+  /** `place`: where transfers go, one of `transferPlaces`; it is opened by the first run that moves something. */
+  createProgram(steps: readonly ProgramStep[], place?: TransferPlace): Program;
   /** What work was found to cost on this device, in other processes too where there is a place to keep it. */
   readonly costs: CostCache;
   /** Places that blocks can be moved to; the first is the usual one. */

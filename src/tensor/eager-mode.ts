@@ -216,10 +216,10 @@ export function lowerOp(
   params: Params,
 ): Lowered {
   const lower = op.lower;
-  invariant(lower.kind !== 'view', () => `${op.name} is a view and runs no code`);
   if (lower.kind === 'routine') {
     return { kind: 'routine', name: op.name, routine: lower.routine, inputs, outputs, params };
   }
+  invariant(lower.kind === 'kernel', () => `${op.name} runs no code (it is a ${lower.kind})`);
   const avals = (list: readonly Operand[]): Aval[] => list.map((operand) => operand.aval);
   return lowerTemplate(lower.template(avals(inputs), avals(outputs), params), inputs, outputs);
 }

@@ -31,26 +31,55 @@ function checkProgram(program: Program, percent: number): void {
   assert.equal(liveBytes(), before, 'nothing stays allocated');
 }
 
+/**
+ * Random programs whose regions order values out of memory, compiled: planned, as written, and under budgets.
+ * Needs a folder for files, RETUNE_OFFLOAD_DIR or the system's.
+ */
+export function checkOffloadingPrograms(numRuns: number): void {
+  fc.assert(
+    fc.property(programs, fc.integer({ min: 30, max: 100 }), (program, percent) => {
+      const want = eager(program, 'none');
+      assert.deepEqual(compiled(program, 'offloading'), want, 'planned');
+      assert.deepEqual(
+        compiled(program, 'offloading', undefined, ['planRegions']),
+        want,
+        'as written',
+      );
+      assert.deepEqual(withinBudget(program, `${percent}%`, 'offloading'), want, 'within a budget');
+    }),
+    { numRuns },
+  );
+}
+
 function eager(program: Program, regions: Regions): Uint8Array[] {
   return scope(() => bytesOf(() => runProgram(program, inputsOf(program), regions)));
 }
 
 /** Under the budget, or under the smallest that the error for an infeasible one names. */
-function withinBudget(program: Program, budget: number | string): Uint8Array[] {
+function withinBudget(
+  program: Program,
+  budget: number | string,
+  regions: Regions = 'none',
+): Uint8Array[] {
   try {
-    return compiled(program, 'none', budget);
+    return compiled(program, regions, budget);
   } catch (error) {
     if (!(error instanceof InfeasibleBudgetError)) throw error;
-    return compiled(program, 'none', error.details.smallestBytes as number);
+    return compiled(program, regions, error.details.smallestBytes as number);
   }
 }
 
-function compiled(program: Program, regions: Regions, budget?: number | string): Uint8Array[] {
+function compiled(
+  program: Program,
+  regions: Regions,
+  budget?: number | string,
+  disable: readonly string[] = [],
+): Uint8Array[] {
   return scope(() => {
     const { x, weights, generator } = inputsOf(program);
     const step = compile(
       (input: typeof x) => runProgram(program, { x: input, weights, generator }, regions),
-      { verify: true, ...(budget !== undefined && { budget }) },
+      { verify: true, disable, ...(budget !== undefined && { budget }) },
     );
     const bytes = bytesOf(() => step(x));
     const { choice, peakBytes = 0 } = step.plans[0]?.plan ?? {};

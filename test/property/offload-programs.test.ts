@@ -8,6 +8,7 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { ActivationOffload, liveBytes, scope, toHost } from '../../src/index.ts';
 import { checkLiveBytes } from '../support/backend.ts';
+import { checkOffloadingPrograms } from './check-programs.ts';
 import { type Program, type Regions, inputsOf, programs, runProgram } from './random-programs.ts';
 
 checkLiveBytes();
@@ -39,4 +40,8 @@ test('random programs: equal bits with every saved tensor moved, with and withou
     }),
     { numRuns: 150 },
   );
+});
+
+test('random programs, compiled: regions whose policies offload give equal bits within the planned peak', () => {
+  checkOffloadingPrograms(20);
 });

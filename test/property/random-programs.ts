@@ -61,8 +61,8 @@ export interface Program {
   readonly blocks: readonly Block[];
 }
 
-/** Without regions, with regions that keep nothing, or with ones that keep what a random policy says, of which some discard their output. */
-export type Regions = 'none' | 'plain' | 'selective';
+/** Without regions, with regions that keep nothing, or with ones that keep what a random policy says, of which some discard their output; the last kind offloads, too. */
+export type Regions = 'none' | 'plain' | 'selective' | 'offloading';
 
 export interface Inputs {
   readonly x: Tensor;
@@ -113,12 +113,13 @@ export function inputsOf(program: Program): Inputs {
 }
 
 /** A pure policy that answers each op in its own way. */
-function policyOf({ policySeed }: Program): PolicyFunction {
+function policyOf({ policySeed }: Program, offloads: boolean): PolicyFunction {
   const answers = [
     CheckpointPolicy.MustSave,
     CheckpointPolicy.PreferSave,
     CheckpointPolicy.MustRecompute,
     CheckpointPolicy.PreferRecompute,
+    ...(offloads ? [CheckpointPolicy.MustOffload, CheckpointPolicy.PreferOffload] : []),
   ];
   return ({ op, index }) => {
     let hash = policySeed;
@@ -131,7 +132,7 @@ function policyOf({ policySeed }: Program): PolicyFunction {
 /** Loss and gradients of x and the weights. */
 export function runProgram(program: Program, inputs: Inputs, regions: Regions): Tensor[] {
   const { x, weights } = inputs;
-  const policy = policyOf(program);
+  const policy = policyOf(program, regions === 'offloading');
   const region: RunRegion = (body, value, block) => {
     if (regions === 'none') return body(value);
     if (regions === 'plain') return checkpoint(body, [value]);

@@ -1,6 +1,5 @@
 /** In a traced region a policy decides while ops are recorded; the decision is kept with the node. */
 
-import { UnsupportedError } from '../../core/errors.ts';
 import type { Aval } from '../../ir/aval.ts';
 import type { CheckpointPolicy } from '../../ir/graph.ts';
 import type { AnyOp, Params } from '../../ir/op.ts';
@@ -9,7 +8,6 @@ import type { TensorData } from '../../tensor/data.ts';
 import type { Mode } from '../../tensor/mode.ts';
 import { PassThroughMode } from '../../tensor/pass-through-mode.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { type PolicyContext, describeContext, placeOf } from './policy.ts';
 import type { Decision, RegionPolicy } from './region-policy.ts';
 
 export class TracedPolicyMode extends PassThroughMode {
@@ -35,7 +33,6 @@ export class TracedPolicyMode extends PassThroughMode {
       const name = op.traits.marksName ? String(params.name) : undefined;
       if (name !== undefined && !made) this.#policy.sawName(name);
       const policy = made && name !== undefined ? this.#policy.decideName(made, name) : undefined;
-      if (policy !== undefined && made) this.#check(policy, made.context);
       const data = run(policy);
       const [view] = data;
       if (made && view) this.#made.set(view.root, policy ? { ...made, policy } : made);
@@ -43,19 +40,8 @@ export class TracedPolicyMode extends PassThroughMode {
     }
     if (op.traits.updates) return run();
     const decision = this.#policy.decide(op, inputs, params, outputs);
-    this.#check(decision.policy, decision.context);
     const data = run(decision.policy);
     for (const item of data) this.#made.set(item.root, decision);
     return data;
-  }
-
-  #check(policy: CheckpointPolicy, context: PolicyContext): void {
-    if (policy !== 'mustOffload' && typeof policy === 'string') return;
-    const what = typeof policy === 'string' ? 'moved out of memory' : 'compressed';
-    throw new UnsupportedError(
-      `checkpoint: a value of a compiled step cannot be ${what} yet (got ${describeContext(context)}). ` +
-        'Use preferOffload, which keeps it here, or run the step without compile.',
-      placeOf(context),
-    );
   }
 }

@@ -7,7 +7,7 @@ import * as v from 'valibot';
 import { type CheckpointingSpec, resolveSpec } from '../../checkpoint/apply-spec.ts';
 import { type ByteBudget, budgetForms, isByteBudget } from '../../core/byte-budget.ts';
 import { byteForms, readBytes } from '../../core/bytes.ts';
-import { count, countOrZero, flag, key, oneOf, text } from './key.ts';
+import { count, countOrZero, flag, key, oneOf, positive, text } from './key.ts';
 import { contradiction } from './load.ts';
 
 const everySchema = v.pipe(
@@ -69,6 +69,12 @@ const offloadSchema = v.strictObject({
         v.title(byteForms),
       ),
       'Smaller tensors stay in memory. Default 64KiB.',
+    ),
+  ),
+  bytes_per_second: v.optional(
+    key(
+      positive,
+      'With mode budget: the assumed speed of the place. Default: that of memory, or measured.',
     ),
   ),
   depth: v.optional(
@@ -136,8 +142,14 @@ const checkpointingSchema = v.strictObject({
   ),
   offload: v.optional(
     key(
-      offloadSchema,
-      'Where what layers save, or recomputed ones start from, waits for backward. Needs compile: false.',
+      v.pipe(v.union([flag, offloadSchema]), v.title('true, false, or where to')),
+      'Where what layers save, or recomputed ones start from, waits for backward; needs compile: false. With mode budget (and compile: true): whether values may wait in a file, true or { dir, bytes_per_second }.',
+    ),
+  ),
+  compress: v.optional(
+    key(
+      oneOf(['bf16', 'fp8', 'int8']),
+      'With mode budget: the format in which values may wait in fewer bits. Backward then reads rounded values. Default: none may.',
     ),
   ),
 });
@@ -213,7 +225,7 @@ export function checkpointingSpec(config: CheckpointingConfig): CheckpointingSpe
       activation_checkpointing?.offload
         ? ['activation_checkpointing.offload', activation_checkpointing.offload]
         : ['enable_activation_offloading', true],
-      'A compiled step plans its memory without offload; set compile: false, or leave offload out.',
+      'In a compiled step it is the planner that offloads: use mode: budget with offload: true, set compile: false, or leave offload out.',
     );
   }
   return spec as CheckpointingSpec;
@@ -228,7 +240,15 @@ export interface AutomaticSetting {
 }
 
 /** What mode auto decides itself. */
-const decidedByAuto = ['every', 'segments', 'selective', 'budget', 'cost', 'offload'] as const;
+const decidedByAuto = [
+  'every',
+  'segments',
+  'selective',
+  'budget',
+  'cost',
+  'offload',
+  'compress',
+] as const;
 
 /** The setting of mode auto, which `memory` implies; undefined for another mode. Throws ConfigError for keys that do not go together. */
 export function automaticSetting(config: CheckpointingConfig): AutomaticSetting | undefined {

@@ -41,7 +41,7 @@ export interface Updater {
 export interface TrainingStepOptions {
   readonly compile: boolean;
   /** How the step is compiled; a budget is of StepResult.stepMemory. */
-  readonly compileOptions?: Pick<CompileOptions, 'budget' | 'cost'>;
+  readonly compileOptions?: Pick<CompileOptions, 'budget' | 'cost' | 'actions'>;
   /** Micro-batches in a step. */
   readonly accumulation: number;
   /** Largest norm of all gradients together; null for no limit. */

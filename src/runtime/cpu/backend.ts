@@ -10,9 +10,18 @@ import { ArgumentError, invariant, UnsupportedError } from '../../core/errors.ts
 import { kernelKey } from '../../ir/kernel.ts';
 import type { GemmCall, WasmRoutine } from '../../ir/op.ts';
 import { alignBytes, type Allocator } from '../allocator.ts';
-import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
+import type {
+  Backend,
+  BlockRef,
+  Executable,
+  LaunchStep,
+  Lowered,
+  Program,
+  ProgramStep,
+} from '../backend.ts';
 import { type Chunk, Heap } from '../heap.ts';
 import { HeapAllocator } from '../heap-allocator.ts';
+import { ProgramTransfers } from '../program-transfers.ts';
 import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.ts';
 import { copyModule, lineBytes, zeroModule } from './builtin-codes.ts';
 import { type CodeKind, CodeStore } from './code-store.ts';
@@ -35,7 +44,7 @@ import { type MatmulChoice, type MatmulKind, matmulFromEnv, setUpMatmul } from '
 import { SharedMemory, storeAddress } from './memory.ts';
 import { pageRelease } from './page-release.ts';
 import { availableThreads, hasWorkers, processorModel } from './platform.ts';
-import { CpuProgram, layOutProgram, programArgsBytes } from './program.ts';
+import { CpuProgram, layOutProgram, piecesOf, programArgsBytes } from './program.ts';
 import { encodeProgram } from './program-code.ts';
 import { ThreadPool } from './thread-pool.ts';
 
@@ -211,8 +220,9 @@ export class CpuBackend implements Backend {
     );
   }
 
-  createProgram(steps: readonly ProgramStep[]): Program {
-    const executables = steps.map((step) => this.#stepExecutable(step));
+  createProgram(steps: readonly ProgramStep[], place: TransferPlace = { to: 'file' }): Program {
+    const { launches, pieces } = piecesOf(steps);
+    const executables = launches.map((step) => this.#stepExecutable(step));
     for (const { scratchBytes } of executables) {
       if (scratchBytes > 0) this.#scratchFor(scratchBytes);
     }
@@ -224,20 +234,25 @@ export class CpuBackend implements Backend {
       if (code.id < 0) this.#register(code);
       code.pins++;
     }
-    const layout = layOutProgram(steps, executables, args, this.#memory);
-    const id = this.#store.add('program', encodeProgram(layout.codeSteps));
+    const layout = layOutProgram(launches, executables, args, this.#memory);
+    const segments = pieces.flatMap((piece) => (piece.kind === 'segment' ? piece : []));
+    const starts = segments.map(({ from }) => from);
+    const id = this.#store.add('program', encodeProgram({ steps: layout.codeSteps, starts }));
     this.#pool.load(id);
-    const crew = {
-      threads: layout.codeSteps.reduce((most, step) => Math.max(most, step.threads), 1),
+    const crews = segments.map(({ from, to }) => ({
+      threads: Math.max(...layout.codeSteps.slice(from, to).map((step) => step.threads)),
       wakes: true,
-    };
+    }));
     return new CpuProgram({
       ...layout,
-      steps,
+      launches,
+      pieces,
+      transfers: new ProgramTransfers(() => this.openTransfer(place)),
       memory: this.#memory,
       args,
       scratch: () => this.#scratch?.address ?? 0,
-      execute: (describe, stepDone) => this.#pool.run(id, 0, crew, describe, stepDone),
+      execute: (segment, describe, stepDone) =>
+        this.#pool.run(id, segment, crews[segment]!, describe, stepDone),
       release: () => {
         this.#store.remove(id);
         this.#pool.catchUp();
@@ -315,7 +330,7 @@ export class CpuBackend implements Backend {
     return executable;
   }
 
-  #stepExecutable(step: ProgramStep): CpuExecutable {
+  #stepExecutable(step: LaunchStep): CpuExecutable {
     const { copyBytes } = step;
     if (copyBytes === undefined) return step.executable as CpuExecutable;
     return {

@@ -1,7 +1,7 @@
 /**
  * A program as a code: a list of steps that all threads walk in lock-step, with a barrier between
  * steps and no other communication. A step for one thread runs on the main thread; between two such
- * steps there is no barrier.
+ * steps there is no barrier. Between segments the main thread does other things.
  */
 
 import { word } from './control.ts';
@@ -17,16 +17,22 @@ export interface CodeStep {
   readonly threads: number;
 }
 
-export function encodeProgram(steps: readonly CodeStep[]): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(JSON.stringify(steps));
+/** Steps and the segments they are run in: the first step of each, in order. */
+export interface SegmentedSteps {
+  readonly steps: readonly CodeStep[];
+  readonly starts: readonly number[];
 }
 
-export function decodeProgram(bytes: Uint8Array<ArrayBuffer>): readonly CodeStep[] {
-  return JSON.parse(new TextDecoder().decode(bytes)) as CodeStep[];
+export function encodeProgram(program: SegmentedSteps): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(JSON.stringify(program));
 }
 
-/** The function that runs a thread's share of all steps. The `args` it is called with are not used. */
-export function programCode(steps: readonly CodeStep[], host: Thread): ThreadCode {
+export function decodeProgram(bytes: Uint8Array<ArrayBuffer>): SegmentedSteps {
+  return JSON.parse(new TextDecoder().decode(bytes)) as SegmentedSteps;
+}
+
+/** The function that runs a thread's share of one segment; what it gets for `args` is the segment's number. */
+export function programCode({ steps, starts }: SegmentedSteps, host: Thread): ThreadCode {
   const { control } = host.memory;
   const count = steps.length;
   const meets = steps.map(({ threads }, i) => threads > 1 || (steps[i + 1]?.threads ?? 1) > 1);
@@ -51,13 +57,14 @@ export function programCode(steps: readonly CodeStep[], host: Thread): ThreadCod
     }
   };
 
-  return (_args, thread, threads) => {
+  return (segment, thread, threads) => {
     const stepwise = control[word.commandStepwise] !== 0;
+    const end = starts[segment + 1] ?? count;
     let sound = true;
-    for (let i = 0; i < count; i++) {
+    for (let i = starts[segment] ?? 0; i < end; i++) {
       // A thread that failed goes on to meet the others, so that nobody waits for it forever.
       sound = sound && runStep(i, thread, threads);
-      if (threads > 1 && (stepwise || (meets[i] && i + 1 < count))) {
+      if (threads > 1 && (stepwise || (meets[i] && i + 1 < end))) {
         barrier(control, threads, checkWorkers);
       }
       if (stepwise) host.stepDone(i);

@@ -1,9 +1,10 @@
-/** Programs of the CPU backend, on the main thread: argument slots, and the runs. */
+/** Programs of the CPU backend, on the main thread: argument slots, and the runs. Transfers are done between segments of launches. */
 
 import { ArgumentError, DisposedError, invariant, type RetuneError } from '../../core/errors.ts';
 import { alignBytes, alignment, type Block } from '../allocator.ts';
-import type { Program, ProgramStep } from '../backend.ts';
+import type { LaunchStep, Program, ProgramStep, TransferStep } from '../backend.ts';
 import type { Chunk } from '../heap.ts';
+import { type ProgramTransfers, isTransfer } from '../program-transfers.ts';
 import { type CpuExecutable, slotCount, storeValues } from './executable.ts';
 import { type Failure, trapError } from './failure.ts';
 import { type SharedMemory, storeAddress } from './memory.ts';
@@ -25,16 +26,49 @@ export interface ProgramLayout {
   readonly scratchWords: readonly number[];
 }
 
+/** Launches that follow each other, by the number of the first and the one after the last; or a transfer. */
+export type Piece =
+  | { readonly kind: 'segment'; readonly from: number; readonly to: number }
+  | TransferStep;
+
+/** The steps of a program, launches between transfers taken together. */
+export function piecesOf(steps: readonly ProgramStep[]): {
+  readonly launches: readonly LaunchStep[];
+  readonly pieces: readonly Piece[];
+} {
+  const launches: LaunchStep[] = [];
+  const pieces: Piece[] = [];
+  let from = 0;
+  const close = (): void => {
+    if (launches.length > from) pieces.push({ kind: 'segment', from, to: launches.length });
+    from = launches.length;
+  };
+  for (const step of steps) {
+    if (!isTransfer(step)) {
+      launches.push(step);
+      continue;
+    }
+    close();
+    pieces.push(step);
+  }
+  close();
+  return { launches, pieces };
+}
+
 export interface ProgramParts extends ProgramLayout {
-  readonly steps: readonly ProgramStep[];
+  readonly launches: readonly LaunchStep[];
+  readonly pieces: readonly Piece[];
+  readonly transfers: ProgramTransfers;
   readonly memory: SharedMemory;
   /** The argument slots of all steps. */
   readonly args: Chunk;
   /** Address of the scratch memory now; it moves when it has to grow. */
   readonly scratch: () => number;
+  /** Runs a segment, counted from 0. */
   readonly execute: (
+    segment: number,
     describe: (failure: Failure) => string | RetuneError,
-    stepDone?: (step: number) => void,
+    stepDone?: (launch: number) => void,
   ) => void;
   readonly release: () => void;
 }
@@ -47,7 +81,7 @@ export function programArgsBytes(executables: readonly CpuExecutable[]): number 
 
 /** Writes what does not change from run to run into `args`; the codes must be registered. */
 export function layOutProgram(
-  steps: readonly ProgramStep[],
+  steps: readonly LaunchStep[],
   executables: readonly CpuExecutable[],
   args: Chunk,
   memory: SharedMemory,
@@ -88,20 +122,37 @@ export class CpuProgram implements Program {
   }
 
   run(blocks: readonly Block[]): void {
-    this.#bind(blocks);
-    this.#parts.execute(this.#describe);
+    this.#run(blocks, undefined);
   }
 
   profile(blocks: readonly Block[]): readonly number[] {
-    this.#bind(blocks);
     const times: number[] = [];
     let last = performance.now();
-    this.#parts.execute(this.#describe, (step) => {
+    this.#run(blocks, () => {
       const now = performance.now();
-      times[step] = now - last;
+      times.push(now - last);
       last = now;
     });
     return times;
+  }
+
+  /** `stepDone` is called after each launch and each transfer. */
+  #run(blocks: readonly Block[], stepDone: (() => void) | undefined): void {
+    this.#bind(blocks);
+    const { pieces, transfers, execute } = this.#parts;
+    let segment = 0;
+    try {
+      for (const piece of pieces) {
+        if (piece.kind === 'segment') {
+          execute(segment++, this.#describe, stepDone);
+        } else {
+          transfers.perform(piece, blocks);
+          stepDone?.();
+        }
+      }
+    } finally {
+      transfers.end();
+    }
   }
 
   dispose(): void {
@@ -135,7 +186,7 @@ export class CpuProgram implements Program {
   }
 
   readonly #describe = (failure: Failure): string | RetuneError => {
-    const step = this.#parts.steps[failure.step];
+    const step = this.#parts.launches[failure.step];
     invariant(step || failure.step < 0, () => `Program: no step ${failure.step}`);
     if (!step) return 'Program.run: the program failed';
     const executable = step.executable as CpuExecutable | undefined;

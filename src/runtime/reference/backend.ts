@@ -11,7 +11,16 @@ import { contiguousStrides, isContiguous, numElements } from '../../core/shape.t
 import { kernelKey } from '../../ir/kernel.ts';
 import type { Operand } from '../../ir/op.ts';
 import type { Allocator, Block } from '../allocator.ts';
-import type { Backend, BlockRef, Executable, Lowered, Program, ProgramStep } from '../backend.ts';
+import type {
+  Backend,
+  BlockRef,
+  Executable,
+  LaunchStep,
+  Lowered,
+  Program,
+  ProgramStep,
+} from '../backend.ts';
+import { ProgramTransfers, isTransfer } from '../program-transfers.ts';
 import { type BlockTransfer, type TransferPlace, wrongPlace } from '../transfer.ts';
 import { ReferenceAllocator, ReferenceBlock } from './allocator.ts';
 import { SlotTransfer } from './slot-transfer.ts';
@@ -88,8 +97,9 @@ export class ReferenceBackend implements Backend {
     else runRoutine(lowered, slots);
   }
 
-  createProgram(steps: readonly ProgramStep[]): Program {
-    const runStep = (step: ProgramStep, blocks: readonly Block[]): void => {
+  createProgram(steps: readonly ProgramStep[], place: TransferPlace = { to: 'host' }): Program {
+    const transfers = new ProgramTransfers(() => this.openTransfer(place));
+    const launch = (step: LaunchStep, blocks: readonly Block[]): void => {
       const operands = step.operands.map(({ slot, byteOffset }) => {
         const block = blocks[slot];
         if (block) return { block, byteOffset };
@@ -101,18 +111,19 @@ export class ReferenceBackend implements Backend {
       if (copyBytes === undefined) this.launch(step.executable, step.scalars, operands);
       else copySlots(operands[0]!, operands[1]!, copyBytes);
     };
-    return {
-      run: (blocks) => {
-        for (const step of steps) runStep(step, blocks);
-      },
-      profile: (blocks) =>
-        steps.map((step) => {
+    const profile = (blocks: readonly Block[]): readonly number[] => {
+      try {
+        return steps.map((step) => {
           const start = performance.now();
-          runStep(step, blocks);
+          if (isTransfer(step)) transfers.perform(step, blocks);
+          else launch(step, blocks);
           return performance.now() - start;
-        }),
-      dispose: () => {},
+        });
+      } finally {
+        transfers.end();
+      }
     };
+    return { run: (blocks) => void profile(blocks), profile, dispose: () => {} };
   }
 
   openTransfer(place: TransferPlace): BlockTransfer {

@@ -248,10 +248,14 @@ test('a folder that goes away between steps is a FileError; the next step uses a
   assert.deepEqual(filledFiles(own), []);
 });
 
-/** Offload files below `folder` that have bytes in them. */
+/** Offload files below `folder` that still have bytes in them: the thread that cuts them gets time for it. */
 function filledFiles(folder: string): string[] {
   const folders = readdirSync(folder).filter((name) => name.startsWith('retune-offload-'));
-  return folders.filter((name) => statSync(join(folder, name, 'values')).size > 0);
+  const filled = (): string[] =>
+    folders.filter((name) => statSync(join(folder, name, 'values')).size > 0);
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let i = 0; i < 200 && filled().length > 0; i++) Atomics.wait(pause, 0, 0, 10);
+  return filled();
 }
 
 test('a folder that cannot be made is a FileError before anything has run', () => {

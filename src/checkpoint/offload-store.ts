@@ -282,7 +282,7 @@ export class OffloadStore implements ValueStore<OffloadHandle> {
 /** The error for a compiled step. */
 export function refuseTrace(): CompileError {
   return new CompileError(
-    'offloadActivations: a compiled step plans its memory without offload (got a step that is being traced). ' +
-      'Use compressActivations or checkpoint regions in it, or run the step without compile.',
+    'offloadActivations: in a compiled step the plan says what is moved (got a step that is being traced). ' +
+      'Give compile a budget with actions: { offload: true }, use a region policy that offloads, or compressActivations; or run the step without compile.',
   );
 }

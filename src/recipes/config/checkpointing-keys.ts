@@ -142,8 +142,8 @@ const checkpointingSchema = v.strictObject({
   ),
   offload: v.optional(
     key(
-      v.pipe(v.union([flag, offloadSchema]), v.title('true, false, or where to')),
-      'Where what layers save, or recomputed ones start from, waits for backward; needs compile: false. With mode budget (and compile: true): whether values may wait in a file, true or { dir, bytes_per_second }.',
+      offloadSchema,
+      'Where what layers save, or recomputed ones start from, waits for backward; needs compile: false. With mode budget (and compile: true): that values may wait in a file; {} for defaults, or dir and bytes_per_second.',
     ),
   ),
   compress: v.optional(
@@ -225,7 +225,7 @@ export function checkpointingSpec(config: CheckpointingConfig): CheckpointingSpe
       activation_checkpointing?.offload
         ? ['activation_checkpointing.offload', activation_checkpointing.offload]
         : ['enable_activation_offloading', true],
-      'In a compiled step it is the planner that offloads: use mode: budget with offload: true, set compile: false, or leave offload out.',
+      'In a compiled step it is the planner that offloads: use mode: budget with offload: {}, set compile: false, or leave offload out.',
     );
   }
   return spec as CheckpointingSpec;

@@ -25,10 +25,10 @@ export type CostModel = (
 ) => NodeCost;
 
 /** Arithmetic of a class of ops, in FLOPs a nanosecond. */
-const flopRates: Partial<Record<OpClass, number>> = { matmul: 140, attention: 55 };
+const flopRates: Partial<Record<OpClass, number>> = { matmul: 140, attention: 110 };
 const elementRate = 20;
 /** Bytes a nanosecond. */
-const memoryRate = 10;
+const memoryRate = 25;
 const launchNs = 3000;
 
 /** Roofline: the longer of arithmetic and memory traffic, and a launch. Deterministic and without a device. */

@@ -15,10 +15,10 @@ export interface TransferRates {
 }
 
 /**
- * Of a file in the system's page cache, on the machine of the roofline, which moves 10 bytes a nanosecond: writing takes pages
+ * Of a file in the system's page cache, on the machine of the roofline, which moves 25 bytes a nanosecond: writing takes pages
  * and copies, reading copies.
  */
-export const assumedRates: TransferRates = { store: 3, fetch: 6 };
+export const assumedRates: TransferRates = { store: 5, fetch: 10 };
 
 /** Nanoseconds that one transfer takes beside its bytes: handing it to another thread and back. */
 const handOverNs = 20_000;

@@ -6,6 +6,7 @@
 
 import { polish } from './polish.ts';
 import type { Problem } from './problem.ts';
+import { extraOf } from './sequence.ts';
 import { Timeline } from './timeline.ts';
 
 export interface SearchWork {
@@ -112,12 +113,12 @@ export function improve(
   enough: (extra: number) => boolean,
 ): Int32Array {
   let best = sequence;
-  let bestCost = extraCost(problem, best);
+  let bestCost = extraOf(problem, best).cost;
   const goOn = (): boolean => work.left > 0 && !enough(bestCost);
   const accept = (trial: Int32Array | undefined): boolean => {
     work.tried++;
     if (!trial) return false;
-    const cost = extraCost(problem, trial);
+    const cost = extraOf(problem, trial).cost;
     if (cost >= bestCost) return false;
     best = trial;
     bestCost = cost;
@@ -246,14 +247,4 @@ function furtherRuns(problem: Problem, sequence: Int32Array): number[] {
   });
   const price = (at: number) => problem.cost[sequence[at] as number] as number;
   return list.sort((a, b) => price(b) - price(a) || a - b);
-}
-
-function extraCost(problem: Problem, sequence: Int32Array): number {
-  const ran = new Uint8Array(problem.ops);
-  let sum = 0;
-  for (const op of sequence) {
-    if (ran[op]) sum += problem.cost[op] as number;
-    ran[op] = 1;
-  }
-  return sum;
 }

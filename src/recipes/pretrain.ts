@@ -8,8 +8,6 @@
  */
 
 import * as v from 'valibot';
-import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
-import type { RawConfig } from '../models/decoder/config-fields.ts';
 import { modelFromConfig } from '../models/from-config.ts';
 import { loadModel } from '../models/load.ts';
 import { Generator } from '../tensor/generator.ts';
@@ -46,7 +44,7 @@ export function parse(config: PlainObject, name: string): PretrainConfig {
 export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOutcome> {
   const checkpoint = await openRunFolder(config, io.log);
   const tokenizer = await openTokenizer(config.tokenizer, config.output_dir);
-  const shape = await modelShape(config, tokenizer);
+  const shape = await hubConfig(config.model, tokenizer, config.sequence_length);
   const settled = await settleMemory(shape, config, checkpoint, io);
   const rows = await openTextRows(config.dataset, tokenizer, {
     sequenceLength: config.sequence_length,
@@ -69,13 +67,8 @@ export async function main(config: PretrainConfig, io: RecipeIo): Promise<RunOut
 /** The step that `main` trains. */
 export async function shape(config: PretrainConfig): Promise<StepShape> {
   const tokenizer = await readTokenizer(config.tokenizer);
-  return { model: await modelShape(config, tokenizer), training: config };
-}
-
-function modelShape(config: PretrainConfig, tokenizer: Tokenizer): Promise<RawConfig> {
-  return hubConfig(config.model, {
-    vocabSize: tokenizer.vocabSize,
-    eosId: tokenizer.eosId,
-    length: config.sequence_length,
-  });
+  return {
+    model: await hubConfig(config.model, tokenizer, config.sequence_length),
+    training: config,
+  };
 }

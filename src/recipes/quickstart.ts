@@ -12,8 +12,6 @@ import { orderTwoByteLoss } from '../data/corpus/order-two.ts';
 import { PackedDataset } from '../data/corpus/packed-dataset.ts';
 import { readAllTokens } from '../data/corpus/token-source.ts';
 import { modelFromConfig } from '../models/from-config.ts';
-import type { Tokenizer } from '../data/tokenizer/tokenizer.ts';
-import type { RawConfig } from '../models/decoder/config-fields.ts';
 import { loadModel } from '../models/load.ts';
 import { Generator } from '../tensor/generator.ts';
 import { textSchema } from './config/data-keys.ts';
@@ -71,7 +69,7 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
   const began = performance.now();
   const checkpoint = await openRunFolder(config, log);
   const tokenizer = await openTokenizer({ type: 'byte' }, config.output_dir);
-  const shape = await modelShape(config, tokenizer);
+  const shape = await hubConfig(config.model, tokenizer, config.sequence_length);
   const settled = await settleMemory(shape, config, checkpoint, io);
   const split = await openText(config.dataset, tokenizer, config.output_dir);
   log(`text: ${split.summary}`);
@@ -128,15 +126,10 @@ export async function main(config: QuickstartConfig, io: RecipeIo): Promise<RunO
 /** The step that `main` trains. */
 export async function shape(config: QuickstartConfig): Promise<StepShape> {
   const tokenizer = await readTokenizer({ type: 'byte' });
-  return { model: await modelShape(config, tokenizer), training: config };
-}
-
-function modelShape(config: QuickstartConfig, tokenizer: Tokenizer): Promise<RawConfig> {
-  return hubConfig(config.model, {
-    vocabSize: tokenizer.vocabSize,
-    eosId: tokenizer.eosId,
-    length: config.sequence_length,
-  });
+  return {
+    model: await hubConfig(config.model, tokenizer, config.sequence_length),
+    training: config,
+  };
 }
 
 function indent(lines: string): string {

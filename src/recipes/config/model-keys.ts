@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { ConfigError, FileError } from '../../core/errors.ts';
+import type { Tokenizer } from '../../data/tokenizer/tokenizer.ts';
 import type { RawConfig } from '../../models/decoder/config-fields.ts';
 import { count, flag, key, oneOf, positive, text } from './key.ts';
 import { contradiction, isPlainObject } from './load.ts';
@@ -81,17 +82,14 @@ export function checkModel(config: ModelConfig, sequenceLength: number): void {
   }
 }
 
-/** The config.json of a model with these keys, for this tokenizer and sequence length. */
+/** The config.json of a model with these keys, for this tokenizer and rows of `sequenceLength` tokens. */
 export async function hubConfig(
   config: ModelConfig,
-  needs: {
-    readonly vocabSize: number;
-    readonly eosId: number | undefined;
-    readonly length: number;
-  },
+  { vocabSize, eosId }: Pick<Tokenizer, 'vocabSize' | 'eosId'>,
+  sequenceLength: number,
 ): Promise<RawConfig> {
   const { config_file, architecture = 'llama', ...fields } = config;
-  if (config_file !== undefined) return readHubConfig(config_file, needs.vocabSize);
+  if (config_file !== undefined) return readHubConfig(config_file, vocabSize);
   const given = Object.fromEntries(
     Object.entries(fields).filter(([, value]) => value !== undefined),
   );
@@ -102,16 +100,16 @@ export async function hubConfig(
     hidden_act: 'silu',
     intermediate_size: 64 * Math.ceil((hidden * 8) / 3 / 64),
     num_key_value_heads: fields.num_attention_heads,
-    max_position_embeddings: needs.length,
+    max_position_embeddings: sequenceLength,
     rms_norm_eps: 1e-6,
     rope_theta: 10000,
     initializer_range: 0.02,
     tie_word_embeddings: false,
     ...(architecture === 'mistral' && { sliding_window: null }),
     ...given,
-    vocab_size: needs.vocabSize,
+    vocab_size: vocabSize,
     bos_token_id: null,
-    eos_token_id: needs.eosId ?? null,
+    eos_token_id: eosId ?? null,
   };
 }
 

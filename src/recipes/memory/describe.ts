@@ -6,14 +6,19 @@ import type { MemoryNeeds } from './needs.ts';
 
 /** Two lines: what there is, and what was chosen for it. */
 export function describeChoice(choice: MemoryChoice): string[] {
-  const { availableBytes, availableFrom, chosen, extraTime } = choice;
+  const { availableBytes, availableFrom } = choice;
   return [
     `memory for training: ${formatBytes(availableBytes)} (${availableFrom})`,
-    `automatic: ${describeSplit(chosen)}; ${describeRecompute(choice)}; ${describeNeeds(choice)}` +
-      (extraTime > 0
-        ? `; recomputing adds ${(100 * extraTime).toFixed(1)} % time (estimated)`
-        : ''),
+    `automatic: ${describeChosen(choice)}`,
   ];
+}
+
+/** The batch, what is recomputed, the memory of all, and what recomputing costs. */
+export function describeChosen(choice: MemoryChoice): string {
+  const { chosen, extraTime } = choice;
+  const extra = `; recomputing adds ${(100 * extraTime).toFixed(1)} % time (estimated)`;
+  const what = [describeSplit(chosen), describeRecompute(choice), describeNeeds(choice)];
+  return what.join('; ') + (extraTime > 0 ? extra : '');
 }
 
 /** `batch_size 2 x 4 micro-batches`. */

@@ -10,7 +10,7 @@ import { noteInConfig } from '../run/run-folder.ts';
 import type { LoadedCheckpoint } from '../run/training-state.ts';
 import { type AvailableMemory, availableMemory } from './available.ts';
 import { type MemoryChoice, withChosen } from './choice.ts';
-import { describeChoice, describeSplit } from './describe.ts';
+import { describeChoice, describeChosen, describeSplit } from './describe.ts';
 import { fitMemory } from './fit.ts';
 
 export interface Settled<C> {
@@ -40,7 +40,7 @@ export async function settleMemory<C extends TrainingConfig>(
   const recorded = checkpoint?.state.memory;
   const memory = recorded
     ? resumed(recorded, config, setting, available, io.log)
-    : chosenNow(model, withoutDividing(config, checkpoint), available, io.log);
+    : chosenNow(model, withoutDividing(config, checkpoint), setting, available, io.log);
   const lines = describeChoice(memory);
   if (!recorded) for (const line of lines) io.log(line);
   await noteInConfig(config.output_dir, lines);
@@ -50,6 +50,7 @@ export async function settleMemory<C extends TrainingConfig>(
 function chosenNow(
   model: RawConfig,
   training: TrainingConfig,
+  { memory }: AutomaticSetting,
   available: () => AvailableMemory,
   log: (line: string) => void,
 ): MemoryChoice {
@@ -64,7 +65,6 @@ function chosenNow(
       },
     },
   );
-  const { memory } = automaticSetting(training) ?? {};
   if (memory !== undefined) {
     const there = available();
     if (choice.totalBytes > there.bytes) {
@@ -110,9 +110,7 @@ function resumed(
       { budgetBytes: limit, smallestBytes: totalBytes },
     );
   }
-  log(
-    `automatic: as when the run began: ${describeChoice(recorded)[1]?.replace('automatic: ', '')}`,
-  );
+  log(`automatic: as when the run began: ${describeChosen(recorded)}`);
   const now = available();
   if (limit === undefined && totalBytes > now.bytes) {
     log(

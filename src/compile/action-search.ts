@@ -29,6 +29,7 @@ export class ActionSearch {
   readonly #allowed: AllowedActions;
   #exact = new Set<string>();
   #offloading: RematSearch | undefined;
+  #compressing: RematSearch | undefined;
 
   constructor(
     traced: Graph,
@@ -83,10 +84,12 @@ export class ActionSearch {
       offer(this.#offloading);
     }
     for (let i = 0; compress && i < maxExclusions; i++) {
-      const search = this.#makeSearch({ ...allActions, compress, exact: this.#exact });
-      offer(search);
-      if (search.spoilt.size === 0) break;
-      this.#exact = new Set([...this.#exact, ...search.spoilt]);
+      this.#compressing ??= this.#makeSearch({ ...allActions, compress, exact: this.#exact });
+      const { spoilt } = this.#compressing;
+      offer(this.#compressing);
+      if (spoilt.size === 0) break;
+      this.#exact = new Set([...this.#exact, ...spoilt]);
+      this.#compressing = undefined;
     }
     return best;
   }

@@ -46,6 +46,7 @@ export interface AsideChoice {
 
 /** Smaller values are not worth it, unless a policy orders it. */
 const minBytes = 64 * 1024;
+
 /** Answers for the values of `graph` that are made in forward and read later on. */
 export class AsideChoices {
   readonly #actions: PlannerActions;

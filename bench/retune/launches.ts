@@ -1,6 +1,6 @@
 /** The kernels of one training step with their times, and how much work each of them is. */
 
-import type { PlacedStep } from '../../src/compile/place.ts';
+import type { PlacedStep } from '../../src/compile/placement.ts';
 import { bytesPerElement } from '../../src/core/dtype.ts';
 import { formatShape } from '../../src/core/shape.ts';
 import type { Aval } from '../../src/ir/aval.ts';

@@ -8,7 +8,7 @@ import type { Node, Value } from '../ir/graph.ts';
 import type { AnyOp, OpClass, Params } from '../ir/op.ts';
 import { baseOf } from './base-value.ts';
 import type { FusedStep } from './fuse.ts';
-import type { PlacedStep } from './place.ts';
+import type { PlacedStep } from './placement.ts';
 
 export interface NodeCost {
   /** Nanoseconds. */

@@ -11,13 +11,8 @@ import { verifyGraph } from '../ir/verify.ts';
 import type { Step } from '../plan/graph.ts';
 import { type FusedStep, fuse } from './fuse.ts';
 import { type MemoryPlan, planMemory } from './memory-plan.ts';
-import {
-  type PlacedBuffer,
-  type PlacedStep,
-  type Placement,
-  place,
-  setLifetimes,
-} from './place.ts';
+import { place } from './place.ts';
+import { type PlacedBuffer, type PlacedStep, type Placement, setLifetimes } from './placement.ts';
 import type { RematGraph } from './remat-graph.ts';
 import { readSavedValues, rematerializeRegions } from './rematerialize.ts';
 import { replaySchedule } from './replay.ts';

@@ -5,7 +5,7 @@ import { categoriesAt } from '../observe/memory-recorder.ts';
 import type { MemoryTrace, TraceBlock } from '../observe/schema.ts';
 import type { MemoryCategory } from '../runtime/allocator.ts';
 import { timelineOf } from './explain.ts';
-import type { PlacedBuffer } from './place.ts';
+import type { PlacedBuffer } from './placement.ts';
 import type { CompiledPlan } from './plan-step.ts';
 import { valuesSetAside } from './values-set-aside.ts';
 

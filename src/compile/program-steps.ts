@@ -2,7 +2,7 @@
 
 import { definite } from '../core/errors.ts';
 import type { Backend, ProgramStep } from '../runtime/backend.ts';
-import type { PlacedBuffer, PlacedOperand, PlacedStep } from './place.ts';
+import type { PlacedBuffer, PlacedOperand, PlacedStep } from './placement.ts';
 
 /** Where a buffer lies: which of the blocks that the program is run on, and the bytes from its start. */
 export interface BufferPlace {

@@ -18,7 +18,7 @@ import type { AsideChoices } from './aside-choices.ts';
 import { baseOf } from './base-value.ts';
 import type { CostModel } from './cost-model.ts';
 import type { FusedStep } from './fuse.ts';
-import type { Placement } from './place.ts';
+import type { Placement } from './placement.ts';
 import type { Aside } from './set-aside.ts';
 
 export interface RematGraph {

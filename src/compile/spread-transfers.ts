@@ -6,7 +6,7 @@
 
 import { definite } from '../core/errors.ts';
 import { placedNs } from './cost-model.ts';
-import type { PlacedBuffer, PlacedLaunch, PlacedStep, PlacedTransfer } from './place.ts';
+import type { PlacedBuffer, PlacedLaunch, PlacedStep, PlacedTransfer } from './placement.ts';
 import { type TransferRates, fetchNs, storeNs } from './transfer-rates.ts';
 
 /** A start and its wait, each in front of a launch: `launches.length` is the end of the program. */

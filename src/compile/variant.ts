@@ -18,7 +18,7 @@ import { scope } from '../tensor/with-scope.ts';
 import type { FrontierPoint } from './frontier.ts';
 import { type CompiledPlan, type StepOptions, planStep, planStepFrontier } from './plan-step.ts';
 import { programSteps } from './program-steps.ts';
-import type { PlacedBuffer, Placement } from './place.ts';
+import type { PlacedBuffer, Placement } from './placement.ts';
 import { inputTensors, type Trace, trace } from './trace.ts';
 
 /** What is known of one compiled variant (one combination of argument shapes). */

@@ -10,6 +10,7 @@ import { type OffloadSpec, readOffload } from './apply-offload.ts';
 import type { SaveFormat } from '../ir/graph.ts';
 import type { OffloadOptions } from './offload.ts';
 import type { CheckpointOptions, DeterminismCheck } from './options.ts';
+import type { OffloadAction, PlanActions } from './plan-actions.ts';
 import { saveFormats } from './selective/policy.ts';
 import type { AnyPolicy } from './selective/region-policy.ts';
 import { type SelectiveSpec, selectivePolicy } from './selective/spec.ts';
@@ -63,17 +64,9 @@ export interface CheckpointingSpec {
 /** `flops`: a roofline; `measured`: each kernel timed on the machine at hand. */
 export type BudgetCost = 'flops' | 'measured';
 
-/** With a budget: where values may wait, and how fast that place is taken to be. */
-export interface BudgetOffload {
-  readonly dir?: string;
-  readonly bytesPerSecond?: number;
+/** With a budget: where values may wait. */
+export interface BudgetOffload extends OffloadAction {
   readonly bytes_per_second?: number;
-}
-
-/** What a budget's planner may do beside keeping and recomputing; see `actions` of compile. */
-export interface BudgetActions {
-  readonly offload?: boolean | { readonly dir?: string; readonly bytesPerSecond?: number };
-  readonly compress?: SaveFormat;
 }
 
 export type ResolvedSpec = {
@@ -178,7 +171,7 @@ export interface BudgetChoice {
   readonly budget: ByteBudget;
   readonly cost: BudgetCost;
   /** Undefined when nothing more is allowed. */
-  readonly actions?: BudgetActions;
+  readonly actions?: PlanActions;
 }
 
 interface SelectiveChoice {
@@ -277,7 +270,7 @@ function readActions(
   return Object.keys(actions).length === 0 ? {} : { actions };
 }
 
-function readBudgetOffload(given: Given): NonNullable<BudgetActions['offload']> {
+function readBudgetOffload(given: Given): NonNullable<PlanActions['offload']> {
   const { key, value } = given;
   if (value === true) return true;
   const legal = 'true, false or { dir, bytes_per_second }, with a budget';

@@ -9,12 +9,12 @@ import { ConfigError, nearest } from '../core/errors.ts';
 import {
   type CheckpointingSpec,
   type CheckpointMode,
-  type BudgetActions,
   type BudgetChoice,
   type BudgetCost,
   type ResolvedSpec,
   resolveSpec,
 } from './apply-spec.ts';
+import type { PlanActions } from './plan-actions.ts';
 import { isGradEnabled } from '../tensor/context.ts';
 import { checkOffload, offloadStacks } from './apply-offload.ts';
 import { checkpoint } from './checkpoint.ts';
@@ -45,7 +45,7 @@ export interface ApplyReport {
   readonly compileOptions?: {
     readonly budget: ByteBudget;
     readonly cost: BudgetCost;
-    readonly actions?: BudgetActions;
+    readonly actions?: PlanActions;
   };
   /** Statistics of the offload; undefined without one. */
   readonly offload?: ActivationOffload;

@@ -14,7 +14,7 @@ export type { FrontierPoint } from './frontier.ts';
 export { type ValueGroup, formatStepReport, groupValues } from './explain-text.ts';
 export { type AliveBuffer, type Peak, describePeak, peakOf } from './peak.ts';
 export { passNames } from './pipeline.ts';
-export type { OffloadAction, PlanActions } from './plan-actions.ts';
+export type { OffloadAction, PlanActions } from '../checkpoint/plan-actions.ts';
 export type { CompiledPlan, PlannerChoice } from './plan-step.ts';
 export type { MakePlanner } from './remat-search.ts';
 export { type Lifetime, type MemoryPlan, planMemory } from './memory-plan.ts';

@@ -1,29 +1,12 @@
 /** The `actions` option of a compiled step: what it may be, and what follows for a backend. */
 
 import { ConfigError } from '../core/errors.ts';
-import type { SaveFormat } from '../ir/graph.ts';
 import type { Backend, BlockRef } from '../runtime/backend.ts';
 import type { BlockTransfer, Parcel, TransferPlace } from '../runtime/transfer.ts';
+import type { PlanActions } from '../checkpoint/plan-actions.ts';
 import { saveFormats } from '../checkpoint/selective/policy.ts';
 import type { AllowedActions } from './action-search.ts';
 import { type TransferRates, assumedRates } from './transfer-rates.ts';
-
-export interface PlanActions {
-  /**
-   * Whether values may wait for backward in a file (cpu backend) or in host memory (backends with memory of their own). The
-   * bits of results stay the same.
-   */
-  readonly offload?: boolean | OffloadAction;
-  /** Whether values may wait in fewer bits, and in which format. Gradients are then those of the rounded values. */
-  readonly compress?: SaveFormat;
-}
-
-export interface OffloadAction {
-  /** The folder to make a folder in; default RETUNE_OFFLOAD_DIR or the system's for temporary files. */
-  readonly dir?: string;
-  /** Assumed speed of the place, each way. Default: that of a file in the page cache, or measured with `cost: 'measured'`. */
-  readonly bytesPerSecond?: number;
-}
 
 /** Throws ConfigError for what is no such option. */
 export function checkActions(actions: PlanActions | undefined): AllowedActions {

@@ -4,6 +4,7 @@
  * is that of the real kernels in the real arena.
  */
 
+import type { PlanActions } from '../checkpoint/plan-actions.ts';
 import { type ByteBudget, budgetBytes as budgetBytesOf } from '../core/byte-budget.ts';
 import { formatBytes } from '../core/bytes.ts';
 import { ConfigError, InfeasibleBudgetError, definite } from '../core/errors.ts';
@@ -23,7 +24,7 @@ import {
   regionPasses,
   writtenOrderPasses,
 } from './pipeline.ts';
-import { type PlanActions, checkActions, placeFor, ratesFor } from './plan-actions.ts';
+import { checkActions, placeFor, ratesFor } from './plan-actions.ts';
 import {
   type MakePlanner,
   type RematChoice,

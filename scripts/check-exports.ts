@@ -74,7 +74,7 @@ if (import.meta.main) {
   }
   const present = entries.filter(({ state }) => state === 'present');
   if (present.length > 0) {
-    build(path.join(projectRoot, 'dist'));
+    await build(path.join(projectRoot, 'dist'));
     for (const { specifier, source } of present) {
       const types = source.replace(/^src/, 'dist').replace(/\.ts$/, '.d.ts');
       if (!existsSync(path.join(projectRoot, types))) problems.push(`${types}: not built`);

@@ -86,5 +86,7 @@ const folders = [
   'checkpoint',
   'compile',
   'nn',
+  // Where the published package has the code that its entries share.
+  'chunks',
 ];
 const libraryFolders = folders.map((folder) => `${root}${folder}/`);

@@ -45,13 +45,13 @@ function mustRun(command: string, argv: readonly string[], cwd: string): string 
 }
 
 /** A copy of what npm packs, so that two runs do not write one dist; returns the tarball's path. */
-function pack(): string {
+async function pack(): Promise<string> {
   const staged = path.join(root, 'staged');
   mkdirSync(staged);
   for (const name of ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md', 'bin']) {
     cpSync(path.join(projectRoot, name), path.join(staged, name), { recursive: true });
   }
-  build(path.join(staged, 'dist'));
+  await build(path.join(staged, 'dist'));
   const argv = ['pack', '--ignore-scripts', '--json', '--pack-destination', root];
   const answer: unknown = JSON.parse(mustRun('npm', argv, staged));
   const [info] = Object.values(answer as Record<string, PackInfo>);
@@ -97,13 +97,13 @@ function link(name: string): void {
 }
 
 describe('the packed tarball', { skip }, () => {
-  before(() => {
+  before(async () => {
     root = realpathSync(mkdtempSync(path.join(tmpdir(), 'retune-tarball-')));
     consumer = path.join(root, 'consumer');
     mkdirSync(consumer);
     const manifest = { name: 'consumer', version: '1.0.0', private: true, type: 'module' };
     writeFileSync(path.join(consumer, 'package.json'), JSON.stringify(manifest));
-    const way = install(pack());
+    const way = install(await pack());
     if (way === 'links') console.log('tarball: no registry; dependencies were linked instead');
   });
 
@@ -139,6 +139,13 @@ describe('the packed tarball', { skip }, () => {
     });
   }
 
+  test('trains on threads, offloads to a file, and names the line of its user', () => {
+    writeFileSync(path.join(consumer, 'train.mjs'), trainingProgram);
+    const lines = mustRun(process.execPath, ['train.mjs'], consumer).trim().split('\n');
+    assert.equal(lines[0], lines[1], 'the gradient is the same with offloading');
+    assert.match(lines[2] ?? '', /train\.mjs:\d+/);
+  });
+
   test('type-checks in a strict TypeScript project, library types included', () => {
     for (const name of ['@types/node', 'undici-types', '@webgpu/types']) link(name);
     const lines = entries.map(
@@ -168,8 +175,38 @@ describe('the packed tarball', { skip }, () => {
   test('the command answers --help', { skip: existsSync(mainSource()) ? false : 'no cli' }, () => {
     const command = path.join(consumer, 'node_modules/retune/bin/retune.mjs');
     assert.match(mustRun(process.execPath, [command, '--help'], consumer), /retune/);
+    assert.match(mustRun(process.execPath, [command, 'ls'], consumer), /quickstart/);
+    mustRun(process.execPath, [command, 'cp', 'quickstart'], consumer);
+    mustRun(process.execPath, [command, 'validate', 'quickstart.yaml'], consumer);
   });
 });
+
+/** Needs what the build keeps as files of its own: the code of threads, and the library's folder. */
+const trainingProgram = `
+import { backward, checkpoint, createCpuBackend, gelu, manualSeed, matmul, normal } from 'retune';
+import { offloadActivations, scope, setBackend, sin, sum, toArray } from 'retune';
+setBackend(createCpuBackend({ threads: 2 }));
+manualSeed(0);
+const size = 256;
+const weight = normal([size, size]);
+weight.requiresGrad = true;
+const x = normal([size, size]);
+const loss = () => sum(gelu(matmul(gelu(matmul(x, weight)), weight)));
+const gradient = (compute) => scope(() => {
+  weight.grad = undefined;
+  backward(compute());
+  return toArray(weight.grad).reduce((total, value) => total + value * value, 0);
+});
+console.log(gradient(loss));
+console.log(gradient(() => offloadActivations({ to: 'file', minBytes: 0 }, loss)));
+let calls = 0;
+const unsteady = (value) => (calls++ === 0 ? sin(sin(sin(value))) : sin(value));
+try {
+  gradient(() => sum(checkpoint(unsteady, [weight], { debug: true })));
+} catch (error) {
+  console.log(error.message.replaceAll('\\n', ' '));
+}
+`;
 
 function mainSource(): string {
   return path.join(projectRoot, 'src/cli/main.ts');

@@ -2,8 +2,9 @@
  * Where a training step's time goes: a table of kernels (compiled) or of ops (eager), with the bytes
  * and FLOPs they get done a second.
  *
- *   node bench/profile.ts S|L|smollm2-2l|smollm2-30l [--none|--full] [--eager] [--shapes] [--runs <n>]
+ *   node bench/profile.ts S|L|smollm2-2l|smollm2-30l [--checkpointing <way>] [--eager] [--shapes] [--runs <n>]
  *
+ * Ways: none (default), full, op, or a budget such as budget:50% or budget:79MiB+int8.
  * --shapes keeps launches of different shapes apart. Reads RETUNE_MATMUL and RETUNE_THREADS (default 2).
  */
 
@@ -15,6 +16,7 @@ import { parseArgs } from 'node:util';
 import { createCpuBackend } from '../src/runtime/registry.ts';
 import { setBackend } from '../src/tensor/backend.ts';
 import { configs, findConfig } from './configs.ts';
+import type { Checkpointing } from './driver/protocol.ts';
 import { median } from './driver/statistics.ts';
 import { writeMaterials } from './materials.ts';
 import { compiledLaunches, eagerLaunches, type Launch } from './retune/launches.ts';
@@ -23,8 +25,7 @@ import { TrainingJob } from './retune/training-job.ts';
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    none: { type: 'boolean', default: false },
-    full: { type: 'boolean', default: false },
+    checkpointing: { type: 'string', default: 'none' },
     eager: { type: 'boolean', default: false },
     shapes: { type: 'boolean', default: false },
     runs: { type: 'string', default: '5' },
@@ -52,8 +53,8 @@ async function profile(configName: string, folder: string): Promise<void> {
   const job = new TrainingJob(config, writeMaterials(config, folder));
   const variant = {
     compiled: !values.eager,
-    checkpointing: values.full ? 'full' : 'none',
-  } as const;
+    checkpointing: values.checkpointing as Checkpointing,
+  };
   const runs = Number(values.runs);
   for (let i = 0; i < 3; i++) job.step(variant);
   const { ms } = job.steps(variant, 0, runs);

@@ -12,7 +12,8 @@ export const recordSeparator = '\x1e';
 /**
  * What is kept for backward: all; the inputs of layers (`full`); the results of matrix products but for every second, and of
  * attention (`op`, torchtitan's choice); or what fits into a budget, such as `budget:50%` or `budget:79MiB` of step memory
- * (PyTorch: the share is its activation_memory_budget, and there are no bytes).
+ * (PyTorch: the share is its activation_memory_budget, and there are no bytes). After a `+` comes what the planner may do
+ * besides: `budget:50%+bf16`, `+fp8`, `+int8` or `+offload`.
  */
 export type Checkpointing = 'none' | 'full' | 'op' | `budget:${string}`;
 

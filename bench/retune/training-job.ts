@@ -10,6 +10,7 @@ import type { CheckpointingSpec } from '../../src/checkpoint/apply-spec.ts';
 import { type CompiledStep, compile } from '../../src/compile/compile.ts';
 import { hostTensor } from '../../src/core/host-tensor.ts';
 import { numElements } from '../../src/core/shape.ts';
+import type { SaveFormat } from '../../src/ir/graph.ts';
 import type { CausalLm } from '../../src/models/decoder/causal-lm.ts';
 import { modelFromConfig } from '../../src/models/from-config.ts';
 import { zeroInPlace } from '../../src/ops/in-place.ts';
@@ -149,8 +150,16 @@ export class TrainingJob {
 
 function specOf(checkpointing: Checkpointing): CheckpointingSpec {
   if (checkpointing === 'op') return { mode: 'selective', selective: 'op' };
-  const budget = /^budget:(.+)$/.exec(checkpointing)?.[1];
-  if (budget !== undefined) return { mode: 'budget', budget };
+  const found = /^budget:([^+]+)(?:\+(offload)|\+(.+))?$/.exec(checkpointing);
+  if (found) {
+    const [, budget, offload, compress] = found;
+    return {
+      mode: 'budget',
+      budget: budget as string,
+      ...(offload && { offload: true }),
+      ...(compress && { compress: compress as SaveFormat }),
+    };
+  }
   return { mode: checkpointing === 'full' ? 'full' : 'none' };
 }
 

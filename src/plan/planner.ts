@@ -9,13 +9,15 @@ import { formatBytes } from '../core/bytes.ts';
 import { narrowPlaces } from './checkpoints.ts';
 import { BaseCuts, Bindings } from './base-cuts.ts';
 import { type Work, direct } from './direct.ts';
-import { improve, repair } from './exchange.ts';
+import { improve } from './exchange.ts';
 import type { Plan, PlanGraph, PlannerOptions } from './graph.ts';
 import { type LeastBytes, leastBytes } from './least-bytes.ts';
 import { polish } from './polish.ts';
 import { type Problem, buildProblem } from './problem.ts';
 import { realize } from './realize.ts';
+import { repair } from './repair.ts';
 import { baseSequence, extraOf, profileOf, scheduleOf, visitSpans } from './sequence.ts';
+import { shake } from './shake.ts';
 
 /** Budgets are rounded down to this many parts of the peak of the plan without a budget. */
 const levels = 200;
@@ -27,6 +29,11 @@ const closeEnough = 0.003;
 const strides: readonly number[] = [6, 2, 4, 1, 3];
 /** Graphs with this many ops are searched whatever the bound says. */
 const smallGraph = 100;
+/** Graphs with more ops are not shaken: a trial takes too long there to have many. */
+const shakenGraph = 600;
+/** Every how many levels the best plan is shaken, and how much more than a search that may look at. */
+const shakenLevels = 5;
+const shakeShare = 6;
 /** How often the range of the smallest budget is halved. */
 const bisections = 12;
 /** Positions the local search may look at for one level, unless said otherwise. */
@@ -67,6 +74,7 @@ export class Planner {
   readonly #bindings: Bindings;
   readonly #least: LeastBytes;
   readonly #atLevel = new Map<number, Candidate | undefined>();
+  readonly #shaken = new Map<number, Candidate | undefined>();
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
   /** @throws ArgumentError for a graph that is no execution order, and for options that are not legal. */
@@ -119,9 +127,23 @@ export class Planner {
 
   #best(budget: number): Candidate | undefined {
     if (this.base.peak <= budget) return this.base;
-    let floor = this.#least.bytes;
-    if (budget < floor) return undefined;
+    if (budget < this.#least.bytes) return undefined;
     const level = Math.floor(((budget + this.#levelSlack) / this.base.peak) * levels);
+    let best = this.#searched(level, budget);
+    if (!best || this.problem.ops > shakenGraph) return best;
+    for (let i = level - (level % shakenLevels); i >= 0; i -= shakenLevels) {
+      if (this.#bindings.at(this.#levelBytes(i)).bound >= best.extra) break;
+      this.#onProgress?.('exchanging several runs at a time', (level - i) / (level + 1));
+      const shaken = this.#shakenAt(i);
+      if (!shaken) break;
+      if (shaken.extra < best.extra) best = shaken;
+    }
+    return best;
+  }
+
+  /** The best plan within `budget` of all that the levels from `level` down and the smallest budget have. */
+  #searched(level: number, budget: number): Candidate | undefined {
+    let floor = this.#least.bytes;
     let best: Candidate | undefined;
     for (let i = level; i >= 0; i--) {
       const limit = this.#levelBytes(i);
@@ -136,6 +158,33 @@ export class Planner {
     const { candidate } = this.#findSmallest();
     if (candidate.peak > budget || (best && best.extra <= candidate.extra)) return best;
     return candidate;
+  }
+
+  #shakenAt(level: number): Candidate | undefined {
+    if (!this.#shaken.has(level)) {
+      const limit = this.#levelBytes(level);
+      const start = this.#searched(level, limit);
+      this.#shaken.set(level, start && this.#shake(start, limit));
+    }
+    return this.#shaken.get(level);
+  }
+
+  #shake(start: Candidate, limit: number): Candidate {
+    const { problem } = this;
+    const { bound } = this.#bindings.at(limit);
+    const goal = this.#goal;
+    if (start.extra - bound <= goal || bound === Number.POSITIVE_INFINITY) return start;
+    const work = { left: shakeShare * this.#searchWork, tried: 0, kept: 0 };
+    const enough = (extra: number): boolean => extra - bound <= goal;
+    const found = shake(problem, start.sequence, limit, { work, bound, enough });
+    this.#tried += work.tried;
+    this.#kept += work.kept;
+    return found === start.sequence ? start : this.#candidate(found);
+  }
+
+  /** How far above the bound (in cost) a search still goes on. */
+  get #goal(): number {
+    return this.problem.ops > smallGraph ? closeEnough * this.problem.baseCost : 0;
   }
 
   get #levelSlack(): number {
@@ -156,8 +205,8 @@ export class Planner {
   #search<Known extends Candidate | undefined>(limit: number, known: Known): Candidate | Known {
     const { problem } = this;
     const { bound } = this.#bindings.at(limit);
-    const enough = (extra: number, gap = closeEnough): boolean =>
-      extra - bound <= gap * problem.baseCost;
+    const enough = (extra: number, gap = closeEnough * problem.baseCost): boolean =>
+      extra - bound <= gap;
     let best: Candidate | Known = known;
     const offer = (sequence: Int32Array): void => {
       const candidate = this.#candidate(sequence);
@@ -167,7 +216,7 @@ export class Planner {
       offer(this.#polish(found, limit));
       if (best && enough(best.extra)) break;
     }
-    const goal = problem.ops > smallGraph ? closeEnough : 0;
+    const goal = this.#goal;
     if (bound === Number.POSITIVE_INFINITY || (best && enough(best.extra, goal))) return best;
     const work = { left: this.#searchWork, tried: 0, kept: 0 };
     const repaired = repair(problem, realize(problem, []).sequence, limit, work);
@@ -218,11 +267,16 @@ export class Planner {
       if (found) smallest = found;
       else low = middle + 1;
     }
-    const candidate = smallest === this.base ? smallest : this.#search(smallest.peak, smallest);
+    const candidate = smallest === this.base ? smallest : this.#searchSmallest(smallest);
     const node = this.problem.node[op] ?? -1;
     const facts = { bytes: smallest.peak, lowerBoundBytes: bytes, node };
     this.#smallest = { candidate, facts };
     return this.#smallest;
+  }
+
+  #searchSmallest(smallest: Candidate): Candidate {
+    const found = this.#search(smallest.peak, smallest);
+    return this.problem.ops > shakenGraph ? found : this.#shake(found, smallest.peak);
   }
 
   #candidate(sequence: Int32Array): Candidate {

@@ -70,6 +70,11 @@ const between: readonly { readonly variant: Variant; readonly torch: boolean }[]
   { variant: { compiled: true, checkpointing: 'budget:224MiB' }, torch: false },
   { variant: { compiled: true, checkpointing: 'budget:189MiB' }, torch: false },
   { variant: { compiled: true, checkpointing: 'budget:79MiB' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:50%+bf16' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:50%+int8' }, torch: false },
+  { variant: { compiled: true, checkpointing: 'budget:79MiB+int8' }, torch: false },
+  // What full needs.
+  { variant: { compiled: true, checkpointing: 'budget:65MiB+int8' }, torch: false },
 ];
 
 /** Every environment's variants, those to be compared with one another side by side. */

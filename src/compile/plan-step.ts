@@ -181,12 +181,12 @@ function compresses(traced: Graph): boolean {
 }
 
 /** A compile should take no longer than a second or two: a tenth of the planner's own patience. */
-const searchWork = 2e5;
+const patience = { searchWork: 2e5, shakeWork: 0 };
 
 type Tools = Pick<SearchOptions, 'costOf' | 'planner'>;
 
 function plannerOf({ planner }: StepOptions): MakePlanner {
-  return planner ?? ((graph) => new Planner(graph, { searchWork }));
+  return planner ?? ((graph) => new Planner(graph, patience));
 }
 
 function costModel(cost: StepOptions['cost'] = 'flops', backend: Backend): CostModel {

@@ -59,6 +59,11 @@ export interface PlannerOptions {
    * It begins where the planner's own families of plans end: less work gives slower plans at tight budgets, sooner.
    */
   readonly searchWork?: number;
+  /**
+   * Positions that annealing may look at for every fortieth of the peak, on graphs of at most 600 ops (default 1.2e7, about half a
+   * second). 0: none.
+   */
+  readonly shakeWork?: number;
   /** Called with a sentence and a fraction in 0..1 while planning takes long. */
   readonly onProgress?: (what: string, done: number) => void;
 }

@@ -31,13 +31,13 @@ const strides: readonly number[] = [6, 2, 4, 1, 3];
 const smallGraph = 100;
 /** Graphs with more ops are not shaken: a trial takes too long there to have many. */
 const shakenGraph = 600;
-/** Every how many levels the best plan is shaken, and how much more than a search that may look at. */
+/** Every how many levels the best plan is shaken. */
 const shakenLevels = 5;
-const shakeShare = 6;
 /** How often the range of the smallest budget is halved. */
 const bisections = 12;
 /** Positions the local search may look at for one level, unless said otherwise. */
 const defaultSearchWork = 2e6;
+const defaultShakeWork = 1.2e7;
 
 interface Family {
   readonly held: Uint8Array;
@@ -67,6 +67,8 @@ export class Planner {
   readonly base: Candidate;
   readonly #onProgress: PlannerOptions['onProgress'];
   readonly #searchWork: number;
+  /** 0 for graphs that are too large. */
+  readonly #shakeWork: number;
   readonly #work: Work = { flows: 0, repairs: 0 };
   #tried = 0;
   #kept = 0;
@@ -78,7 +80,10 @@ export class Planner {
   #smallest: { candidate: Candidate; facts: SmallestFeasible } | undefined;
 
   /** @throws ArgumentError for a graph that is no execution order, and for options that are not legal. */
-  constructor(graph: PlanGraph, { onProgress, searchWork, softShare = 1 }: PlannerOptions = {}) {
+  constructor(
+    graph: PlanGraph,
+    { onProgress, searchWork, shakeWork, softShare = 1 }: PlannerOptions = {},
+  ) {
     if (!(softShare > 0 && softShare <= 1)) {
       throw new ArgumentError(
         `planGraph: softShare is no share (got ${softShare}). Give a number above 0 and at most 1.`,
@@ -87,6 +92,7 @@ export class Planner {
     this.#onProgress = onProgress;
     this.#searchWork = searchWork ?? defaultSearchWork;
     this.problem = buildProblem(graph, softShare);
+    this.#shakeWork = this.problem.ops > shakenGraph ? 0 : (shakeWork ?? defaultShakeWork);
     this.#least = leastBytes(this.problem);
     const { sequence } = realize(this.problem, []);
     this.base = this.#candidate(polish(this.problem, sequence, Number.POSITIVE_INFINITY).sequence);
@@ -130,7 +136,7 @@ export class Planner {
     if (budget < this.#least.bytes) return undefined;
     const level = Math.floor(((budget + this.#levelSlack) / this.base.peak) * levels);
     let best = this.#searched(level, budget);
-    if (!best || this.problem.ops > shakenGraph) return best;
+    if (!best || this.#shakeWork === 0) return best;
     for (let i = level - (level % shakenLevels); i >= 0; i -= shakenLevels) {
       if (this.#bindings.at(this.#levelBytes(i)).bound >= best.extra) break;
       this.#onProgress?.('exchanging several runs at a time', (level - i) / (level + 1));
@@ -174,7 +180,7 @@ export class Planner {
     const { bound } = this.#bindings.at(limit);
     const goal = this.#goal;
     if (start.extra - bound <= goal || bound === Number.POSITIVE_INFINITY) return start;
-    const work = { left: shakeShare * this.#searchWork, tried: 0, kept: 0 };
+    const work = { left: this.#shakeWork, tried: 0, kept: 0 };
     const enough = (extra: number): boolean => extra - bound <= goal;
     const found = shake(problem, start.sequence, limit, { work, bound, enough });
     this.#tried += work.tried;
@@ -276,7 +282,7 @@ export class Planner {
 
   #searchSmallest(smallest: Candidate): Candidate {
     const found = this.#search(smallest.peak, smallest);
-    return this.problem.ops > shakenGraph ? found : this.#shake(found, smallest.peak);
+    return this.#shakeWork === 0 ? found : this.#shake(found, smallest.peak);
   }
 
   #candidate(sequence: Int32Array): Candidate {

@@ -1,12 +1,16 @@
 /** Measuring some points of a step's time-memory frontier on the backend at hand. */
 
+import { applyActivationCheckpointing } from '../checkpoint/apply.ts';
 import type { FrontierPoint } from '../compile/frontier.ts';
+import { InfeasibleBudgetError } from '../core/errors.ts';
+import type { Batch } from '../data/corpus/batches.ts';
 import { modelFromConfig } from '../models/from-config.ts';
 import { Generator } from '../tensor/generator.ts';
+import { checkpointingSpec } from './config/checkpointing-keys.ts';
 import { dtypeOf } from './config/training-keys.ts';
 import type { StepShape } from './recipe.ts';
 import { makeOptimizer } from './run/optimizer.ts';
-import { makeTrainingStep } from './run/training-step.ts';
+import { type TrainingStep, makeTrainingStep } from './run/training-step.ts';
 import { emptyBatch } from './step-plan.ts';
 
 export interface MeasuredPoint {
@@ -26,7 +30,11 @@ export interface MeasureOptions {
   readonly onProgress?: (done: number, of: number) => void;
 }
 
-/** Runs the step under some of the frontier's peaks as budgets, in turns. The model has random weights. */
+/**
+ * Runs the step under some of the frontier's peaks as budgets, in turns. The model has random weights. Like the estimated
+ * frontier, it leaves the config's regions out and allows the planner what a budget of the config allows. A peak that no plan of
+ * this backend keeps, which other costs than those of the estimate may make, is left out.
+ */
 export function measureFrontier(
   { model: raw, training }: StepShape,
   frontier: readonly FrontierPoint[],
@@ -37,25 +45,31 @@ export function measureFrontier(
   const model = stack.use(
     modelFromConfig(raw, { dtype: dtypeOf(training), generator: new Generator(training.seed) }),
   );
+  const setting = checkpointingSpec(training);
+  const { compileOptions } =
+    setting.mode === 'budget' || setting.budget !== undefined
+      ? applyActivationCheckpointing(model, setting, { logger: () => {}, compiled: true })
+      : {};
   const optimizer = stack.use(makeOptimizer(model, training.optimizer));
-  const steps = budgets.map((budget) =>
-    stack.use(
+  const batch = emptyBatch(training, model);
+  const steps = budgets.flatMap((budget) => {
+    const step = stack.use(
       makeTrainingStep(model, optimizer, {
         compile: true,
-        compileOptions: { budget },
+        compileOptions: { ...compileOptions, budget },
         accumulation: 1,
         clipGradNorm: training.clip_grad_norm,
       }),
-    ),
-  );
-  const batch = emptyBatch(training, model);
+    );
+    return canBePlanned(step, batch) ? [step] : [];
+  });
   const times = steps.map((): number[] => []);
   const peaks = steps.map(() => 0);
   for (let round = 0; round <= rounds; round++) {
     steps.forEach((step, i) => {
       const began = performance.now();
       const { stepMemory } = step.run([batch]);
-      // The first round plans and warms up.
+      // The first round warms up.
       if (round > 0) times[i]?.push(performance.now() - began);
       peaks[i] = Math.max(peaks[i] ?? 0, stepMemory);
       onProgress?.(round * steps.length + i + 1, (rounds + 1) * steps.length);
@@ -67,6 +81,16 @@ export function measureFrontier(
     ms: median(ms),
     extraTime: median(ms.map((value, round) => value / (base[round] ?? Number.NaN))) - 1,
   }));
+}
+
+function canBePlanned(step: TrainingStep, batch: Batch): boolean {
+  try {
+    step.plan(batch);
+    return true;
+  } catch (error) {
+    if (error instanceof InfeasibleBudgetError) return false;
+    throw error;
+  }
 }
 
 /** So many of the points, the first and the last among them. */

@@ -40,6 +40,12 @@ export async function stepRequestOf(
   const { automaticSetting } = await import('../recipes/config/checkpointing-keys.ts');
   if (!automaticSetting(shape.training)) return { shape, choice: undefined };
   const { fitMemory } = await import('../recipes/memory/fit.ts');
-  const { choice, training } = fitMemory(shape);
+  const { describeSplit } = await import('../recipes/memory/describe.ts');
+  const { Wait } = await import('./wait.ts');
+  const wait = new Wait();
+  const { choice, training } = fitMemory(shape, {
+    onPlan: (split) => wait.show(`planning ${describeSplit(split)}`),
+  });
+  wait.stop();
   return { shape: { ...shape, training }, choice };
 }

@@ -15,8 +15,18 @@ export interface FrontierPoint {
   readonly extraTimeBound: number;
 }
 
+export interface FrontierRequest {
+  /** Budgets to plan for. */
+  readonly points: number;
+  /** Told the share that is done, in 0..1. */
+  readonly onProgress?: ((done: number) => void) | undefined;
+}
+
 /** Points by rising memory; a point that another beats in both is left out. Throws ArgumentError for fewer than two. */
-export function frontierOf(search: ActionSearch, points: number): FrontierPoint[] {
+export function frontierOf(
+  search: ActionSearch,
+  { points, onProgress = () => {} }: FrontierRequest,
+): FrontierPoint[] {
   if (!Number.isInteger(points) || points < 2) {
     throw new ArgumentError(
       `frontier: the number of points is out of range (got ${points}). Use an integer from 2 on.`,
@@ -28,6 +38,7 @@ export function frontierOf(search: ActionSearch, points: number): FrontierPoint[
   const found: FrontierPoint[] = [];
   for (let i = 0; i < points; i++) {
     const budget = Math.round(low + ((high - low) * i) / (points - 1));
+    onProgress(i / points);
     const choice = search.within(budget)?.choice;
     if (!choice) continue;
     const { baseNs: modelNs, lowerBoundNs } = choice.planned;

@@ -14,7 +14,7 @@ import type { Backend } from '../runtime/backend.ts';
 import type { TransferPlace } from '../runtime/transfer.ts';
 import { ActionSearch, type AllowedActions, type FoundPlan } from './action-search.ts';
 import { type CostModel, rooflineCost } from './cost-model.ts';
-import { type FrontierPoint, frontierOf } from './frontier.ts';
+import { type FrontierPoint, type FrontierRequest, frontierOf } from './frontier.ts';
 import { measuredCost } from './measured-cost.ts';
 import { describePeak, peakOf } from './peak.ts';
 import {
@@ -99,11 +99,11 @@ export function planStepFrontier(
   traced: Graph,
   backend: Backend,
   options: StepOptions,
-  points: number,
+  request: FrontierRequest,
 ): FrontierPoint[] {
   const { runner, tools, allowed } = jobOf(traced, backend, options);
   const search = new ActionSearch(traced, runner, { ...tools, rules: withoutRegions }, allowed);
-  return frontierOf(search, points);
+  return frontierOf(search, request);
 }
 
 /** Everything that planning one step needs. */

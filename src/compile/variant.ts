@@ -29,8 +29,11 @@ export interface StepPlan {
   /** Kernels and routines in a run. */
   readonly launches: number;
   readonly compileMs: number;
-  /** Time and memory of the plans for so many budgets (default 20), by rising memory. */
-  readonly frontier: (points?: number) => readonly FrontierPoint[];
+  /** Time and memory of the plans for so many budgets (default 20), by rising memory. `onProgress` is told a share in 0..1. */
+  readonly frontier: (
+    points?: number,
+    onProgress?: (done: number) => void,
+  ) => readonly FrontierPoint[];
   /** Why it was made: what differed from the plan of the call before, or that there was none. */
   readonly reason: string;
 }
@@ -78,7 +81,8 @@ export class Variant<A extends readonly unknown[], R> {
       launches: steps.length,
       compileMs: performance.now() - start,
       reason,
-      frontier: (points = 20) => planStepFrontier(this.#trace.graph, backend, options, points),
+      frontier: (points = 20, onProgress) =>
+        planStepFrontier(this.#trace.graph, backend, options, { points, onProgress }),
     };
   }
 

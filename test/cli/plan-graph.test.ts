@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import { Wait } from '../../src/cli/plan-graph/wait.ts';
+import { Wait } from '../../src/cli/wait.ts';
 import { simulate } from '../../src/plan/simulate.ts';
 import { workFolder } from '../recipes/support.ts';
 import { tracedFile, tracedGraph } from '../support/plan-graphs.ts';
@@ -120,6 +120,8 @@ test('long planning says how far it is, and how long it will take', async () => 
   await new Promise((resolve) => setTimeout(resolve, 30));
   wait.show('budget 3 of 4', 0.5);
   wait.show('budget 4 of 4', 0.75);
+  await new Promise((resolve) => setTimeout(resolve, 220));
+  wait.show('batch_size 2');
   wait.stop();
-  assert.deepEqual(lines, ['budget 3 of 4: 50 %, 0s left\n']);
+  assert.deepEqual(lines, ['budget 3 of 4: 50 %, 0s left\n', 'batch_size 2 ...\n']);
 });

@@ -46,7 +46,12 @@ export const frontier: CliCommand = {
     const { withPlannedStep } = await import('../../recipes/step-plan.ts');
     const { formatBytes } = await import('../../core/bytes.ts');
     const points = (options.points as number | undefined) ?? 20;
-    const estimated = withPlannedStep(shape, ({ plan }) => plan.frontier(points));
+    const { Wait } = await import('../wait.ts');
+    const wait = new Wait();
+    const estimated = withPlannedStep(shape, ({ plan }) =>
+      plan.frontier(points, (done) => wait.show('planning', done)),
+    );
+    wait.stop();
     console.log('step memory  time added  at least');
     for (const { peakBytes, extraTime, extraTimeBound } of estimated) {
       const shares = [extraTime, extraTimeBound].map((share) => `${(100 * share).toFixed(2)} %`);
@@ -73,17 +78,15 @@ async function measure(
   options: Readonly<Record<string, unknown>>,
 ): Promise<readonly MeasuredPoint[]> {
   const { measureFrontier } = await import('../../recipes/frontier.ts');
-  const began = performance.now();
-  return measureFrontier(shape, estimated, {
+  const { Wait } = await import('../wait.ts');
+  const wait = new Wait();
+  const measured = measureFrontier(shape, estimated, {
     points,
     rounds: (options.rounds as number | undefined) ?? 5,
-    onProgress: (done, of) => {
-      if (!process.stderr.isTTY) return;
-      const left = ((performance.now() - began) / done) * (of - done);
-      const text = `measuring: step ${done} of ${of}, ${(left / 1000).toFixed(0)} s left`;
-      process.stderr.write(done === of ? `\r${' '.repeat(text.length)}\r` : `\r${text}   `);
-    },
+    onProgress: (done, of) => wait.show(`measuring: step ${done} of ${of}`, done / of),
   });
+  wait.stop();
+  return measured;
 }
 
 async function write(

@@ -42,7 +42,7 @@ export const planGraph: CliCommand = {
     const { baseSchedule, simulate } = await import('../../plan/simulate.ts');
     const { planFrontier, planGraph: plan } = await import('../../plan/plan.ts');
     const { describeFrontier, describePlan } = await import('../plan-graph/report.ts');
-    const { Wait } = await import('../plan-graph/wait.ts');
+    const { Wait } = await import('../wait.ts');
     const isFrontier = options.frontier === true;
     if (isFrontier === (options.budget !== undefined)) {
       throw new CliUsageError(

@@ -1,6 +1,6 @@
-/** Says on stderr how far long planning is: from the second second on, in place on a terminal. */
+/** Says on stderr how far long work is: from the second second on, in place on a terminal. */
 
-import { formatSeconds } from '../../recipes/run/progress.ts';
+import { formatSeconds } from '../recipes/run/progress.ts';
 
 export class Wait {
   readonly #stream: NodeJS.WriteStream;
@@ -16,16 +16,23 @@ export class Wait {
     this.#lastShown = performance.now();
   }
 
-  /** `done` in 0..1. */
-  show(what: string, done: number): void {
+  /** `done` in 0..1; undefined when nobody knows. */
+  show(what: string, done?: number): void {
     const now = performance.now();
     const pause = this.#stream.isTTY || !this.#isShown ? this.#quietMs : 10 * this.#quietMs;
     if (now - this.#lastShown < pause) return;
     this.#lastShown = now;
     this.#isShown = true;
-    const left = done > 0 ? ((now - this.#began) * (1 - done)) / done / 1000 : undefined;
-    const text = `${what}: ${Math.floor(100 * done)} %${left === undefined ? '' : `, ${formatSeconds(left)} left`}`;
+    const text = `${what}${this.#share(done, now)}`;
     this.#stream.write(this.#stream.isTTY ? `\r\x1b[2K${text}` : `${text}\n`);
+  }
+
+  #share(done: number | undefined, now: number): string {
+    if (done === undefined) return ' ...';
+    const percent = `: ${Math.floor(100 * done)} %`;
+    if (done === 0) return percent;
+    const left = ((now - this.#began) * (1 - done)) / done / 1000;
+    return `${percent}, ${formatSeconds(left)} left`;
   }
 
   /** Clears the line. */

@@ -14,7 +14,7 @@ import { avalBytes } from '../ir/aval.ts';
 import { type Graph, type Node, type Value, liveOutputs } from '../ir/graph.ts';
 import type { PlanGraph, PlanNode } from '../plan/graph.ts';
 import { alignBytes } from '../runtime/allocator.ts';
-import type { AsideChoices } from './aside-choices.ts';
+import type { AsideChoice, AsideChoices } from './aside-choices.ts';
 import { baseOf } from './base-value.ts';
 import type { CostModel } from './cost-model.ts';
 import type { FusedStep } from './fuse.ts';
@@ -62,67 +62,83 @@ export interface RematOptions {
 }
 
 export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
-  const { graph, fused: steps, placement } = base;
-  const stored = storedValues(steps);
-  const waiting = updatesThatCanWait(graph);
-  const once = nodesThatRunOnce(graph, waiting);
-  const donors = donorsOf(base, stored);
-  for (const [value, donor] of donors) once.add(value.node).add(donor.node);
-  const results = new Set(graph.results.map(baseOf));
-  const takenOver = new Set(donors.values());
-  const returns = new Map<number, SetAsideValue>();
-  const costs = new Map<Node, number>();
-  let freeNs = 0;
-  const nodes: PlanNode[] = [];
-  const members: Node[][] = [];
-  const refs = new Map<Value, readonly [number, number]>();
-  /** A value and those whose memory it has taken over: reading it needs them all. */
-  const holdersOf = (value: Value): (readonly [number, number])[] => {
-    const ref = refs.get(value);
-    invariant(ref, () => `a value that is read is not stored (%${value.node.id})`);
-    const donor = donors.get(value);
-    return donor ? [ref, ...holdersOf(donor)] : [ref];
-  };
-  const add = (node: Node, plan: PlanNode, runs: Node[]): void => {
-    node.outputs.forEach((value, i) => refs.set(value, [nodes.length, i]));
-    nodes.push(plan);
-    members.push(runs);
-  };
-  for (const node of nodesInOrder(steps)) {
-    if (node.kind !== 'op') {
-      add(node, constantNode(node), []);
-      continue;
+  return new Builder(base, options).build();
+}
+
+/** A node and an output of it, of the planner's graph. */
+type Ref = readonly [number, number];
+
+class Builder {
+  readonly #base: RematBase;
+  readonly #options: RematOptions;
+  readonly #stored: ReadonlySet<Value>;
+  readonly #donors: ReadonlyMap<Value, Value>;
+  /** Values whose memory another one takes over. */
+  readonly #takenOver: ReadonlySet<Value>;
+  readonly #results: ReadonlySet<Value>;
+  readonly #waiting: ReadonlySet<Node>;
+  readonly #once: ReadonlySet<Node>;
+  readonly #nodes: PlanNode[] = [];
+  readonly #members: Node[][] = [];
+  readonly #refs = new Map<Value, Ref>();
+  readonly #costs = new Map<Node, number>();
+  readonly #returns = new Map<number, SetAsideValue>();
+  #freeNs = 0;
+
+  constructor(base: RematBase, options: RematOptions) {
+    const { graph, fused } = base;
+    this.#base = base;
+    this.#options = options;
+    this.#stored = storedValues(fused);
+    this.#donors = donorsOf(base, this.#stored);
+    this.#takenOver = new Set(this.#donors.values());
+    this.#results = new Set(graph.results.map(baseOf));
+    this.#waiting = updatesThatCanWait(graph);
+    const once = nodesThatRunOnce(graph, this.#waiting);
+    for (const [value, donor] of this.#donors) once.add(value.node).add(donor.node);
+    this.#once = once;
+  }
+
+  build(): RematGraph {
+    for (const node of nodesInOrder(this.#base.fused)) {
+      if (node.kind !== 'op') this.#add(node, constantNode(node), []);
+      else if (node.outputs.some((value) => this.#stored.has(value))) this.#addOp(node);
     }
-    if (!node.outputs.some((value) => stored.has(value))) continue;
-    const { runs, reads } = closure(node, stored);
-    const inputs = reads.flatMap((value) => holdersOf(value));
-    const state = stateOutputs(node);
-    const outputs = node.outputs.map((value, i) => {
-      const own = stored.has(value) && !donors.has(value);
-      const counts = own && !state.has(i) && !results.has(value);
-      return { bytes: counts ? alignBytes(avalBytes(value.aval)) : 0 };
-    });
-    const asked = options.ruleOf(node);
-    const rule = runs.some((run) => once.has(run)) ? 'keep' : asked;
-    const writes = node.outputs.filter((value) => stored.has(value));
-    const cost = options.costOf(runs, reads, writes);
-    costs.set(node, cost.costNs);
-    const repeatNs = reads.reduce((sum, { node }) => sum + (costs.get(node) ?? 0), cost.costNs);
-    const asides = node.outputs.map((value) => {
-      const buffer = placement.buffersOf.get(value);
-      const apart = stored.has(value) && !donors.has(value) && !takenOver.has(value);
-      if (!options.asides || !apart || buffer?.kind !== 'arena') return undefined;
-      const ordered = options.asides.ordered(value);
-      return ordered ?? (asked === 'free' ? options.asides.optional(value, repeatNs) : undefined);
-    });
-    const workspaceBytes = outputs.reduce((sum, { bytes }, i) => sum + (asides[i] ? bytes : 0), 0);
-    add(
+    const outputs = [...liveOutputs(this.#base.graph)].flatMap((value) =>
+      this.#holdersOf(baseOf(value)),
+    );
+    return {
+      plan: { nodes: this.#nodes, outputs },
+      members: this.#members,
+      waiting: this.#waiting,
+      returns: this.#returns,
+      freeNs: this.#freeNs,
+    };
+  }
+
+  #addOp(node: Node): void {
+    const { costOf, ruleOf } = this.#options;
+    const { runs, reads } = closure(node, this.#stored);
+    const asked = ruleOf(node);
+    const rule = runs.some((run) => this.#once.has(run)) ? 'keep' : asked;
+    const writes = node.outputs.filter((value) => this.#stored.has(value));
+    const cost = costOf(runs, reads, writes);
+    this.#costs.set(node, cost.costNs);
+    const repeatNs = reads.reduce(
+      (sum, { node: maker }) => sum + (this.#costs.get(maker) ?? 0),
+      cost.costNs,
+    );
+    const bytes = this.#bytesOf(node);
+    const asides = node.outputs.map((value) => this.#asideOf(value, asked, repeatNs));
+    const workspaceBytes = bytes.reduce((sum, size, i) => sum + (asides[i] ? size : 0), 0);
+    const made = this.#nodes.length;
+    this.#add(
       node,
       {
         kind: 'op',
         phase: node.meta.phase === 'forward' ? 'forward' : 'backward',
-        inputs,
-        outputs: outputs.map((output, i) => (asides[i] ? { bytes: asides[i].bytes } : output)),
+        inputs: reads.flatMap((value) => this.#holdersOf(value)),
+        outputs: bytes.map((size, i) => ({ bytes: asides[i]?.bytes ?? size })),
         ...cost,
         ...(workspaceBytes > 0 && { workspaceBytes }),
         recompute: rule !== 'keep',
@@ -132,29 +148,65 @@ export function rematGraph(base: RematBase, options: RematOptions): RematGraph {
       },
       runs,
     );
-    const made = nodes.length - 1;
-    for (const [i, aside] of asides.entries()) {
-      const [value, output] = [node.outputs[i], outputs[i]];
-      if (!aside || !value || !output) continue;
-      refs.set(value, [nodes.length, 0]);
-      returns.set(nodes.length, { value, aside: aside.aside });
-      freeNs += aside.costNs;
-      nodes.push({
-        kind: 'op',
-        phase: 'forward',
-        inputs: [[made, i]],
-        outputs: [output],
-        costNs: aside.costNs,
-        hard: false,
-        drop: aside.ordered,
-        label: 'return',
-        module: node.meta.module,
-      });
-      members.push([]);
-    }
+    node.outputs.forEach((value, i) => {
+      const aside = asides[i];
+      if (aside) this.#addReturn(value, aside, [made, i], bytes[i] ?? 0);
+    });
   }
-  const outputs = [...liveOutputs(graph)].flatMap((value) => holdersOf(baseOf(value)));
-  return { plan: { nodes, outputs }, members, waiting, returns, freeNs };
+
+  /** What brings `value` back, of so many bytes, from the token `from`. */
+  #addReturn(value: Value, choice: AsideChoice, from: Ref, bytes: number): void {
+    const { aside, costNs, ordered } = choice;
+    this.#refs.set(value, [this.#nodes.length, 0]);
+    this.#returns.set(this.#nodes.length, { value, aside });
+    this.#freeNs += costNs;
+    this.#nodes.push({
+      kind: 'op',
+      phase: 'forward',
+      inputs: [from],
+      outputs: [{ bytes }],
+      costNs,
+      hard: false,
+      drop: ordered,
+      label: 'return',
+      module: value.node.meta.module,
+    });
+    this.#members.push([]);
+  }
+
+  #add(node: Node, plan: PlanNode, runs: Node[]): void {
+    node.outputs.forEach((value, i) => this.#refs.set(value, [this.#nodes.length, i]));
+    this.#nodes.push(plan);
+    this.#members.push(runs);
+  }
+
+  /** Per output of `node`: the bytes that the step pays for it. */
+  #bytesOf(node: Node): number[] {
+    const state = stateOutputs(node);
+    return node.outputs.map((value, i) => {
+      const own = this.#stored.has(value) && !this.#donors.has(value);
+      const counts = own && !state.has(i) && !this.#results.has(value);
+      return counts ? alignBytes(avalBytes(value.aval)) : 0;
+    });
+  }
+
+  #asideOf(value: Value, asked: RematRule, repeatNs: number): AsideChoice | undefined {
+    const { asides } = this.#options;
+    const buffer = this.#base.placement.buffersOf.get(value);
+    const apart =
+      this.#stored.has(value) && !this.#donors.has(value) && !this.#takenOver.has(value);
+    if (!asides || !apart || buffer?.kind !== 'arena') return undefined;
+    const ordered = asides.ordered(value);
+    return ordered ?? (asked === 'free' ? asides.optional(value, repeatNs) : undefined);
+  }
+
+  /** A value and those whose memory it has taken over: reading it needs them all. */
+  #holdersOf(value: Value): Ref[] {
+    const ref = this.#refs.get(value);
+    invariant(ref, () => `a value that is read is not stored (%${value.node.id})`);
+    const donor = this.#donors.get(value);
+    return donor ? [ref, ...this.#holdersOf(donor)] : [ref];
+  }
 }
 
 function constantNode(node: Node): PlanNode {

@@ -19,7 +19,7 @@ export function checkPrograms(numRuns: number, seed?: number): void {
 }
 
 /** `percent`: a budget, of the step memory without checkpointing. */
-function checkProgram(program: Program, percent: number): void {
+export function checkProgram(program: Program, percent: number): void {
   const before = liveBytes();
   const want = eager(program, 'none');
   assert.deepEqual(compiled(program, 'none'), want, 'compiled without regions');

@@ -45,7 +45,7 @@ const ops = [
   'gate',
 ] as const;
 
-type OpName = (typeof ops)[number];
+export type OpName = (typeof ops)[number];
 
 /** A layer is a list of ops; a block nests layers in a region or runs them plainly. */
 export type Block =

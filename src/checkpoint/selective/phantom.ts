@@ -9,15 +9,23 @@ export class PhantomData implements TensorData {
   readonly kind = 'phantom';
   readonly root: object;
   readonly outlivesStep = false;
-  version = 0;
+  /** What counts the changes of the memory; undefined for memory of its own. */
+  readonly #base: TensorData | undefined;
+  #version = 0;
 
-  /** `root`: the memory that it stands for a view of; left out, it stands for memory of its own. */
-  constructor(root?: object) {
-    this.root = root ?? this;
+  /** `viewed`: what it stands for a view of; left out, it stands for memory of its own. */
+  constructor(viewed?: TensorData) {
+    this.#base = viewed instanceof PhantomData ? (viewed.#base ?? viewed) : viewed;
+    this.root = viewed?.root ?? this;
+  }
+
+  get version(): number {
+    return this.#base?.version ?? this.#version;
   }
 
   bumpVersion(): void {
-    this.version++;
+    if (this.#base) this.#base.bumpVersion();
+    else this.#version++;
   }
 
   retain(): this {

@@ -70,7 +70,7 @@ export class ReplayingMode extends PassThroughMode {
     const phantom = inputs.some((input) => input.data instanceof PhantomData);
     const entry = this.#replay.next(op, outputs);
     if (entry?.kept) return this.#read(entry.kept);
-    if (entry?.alias && phantom) return [new PhantomData(inputs[0]?.data.root)];
+    if (entry?.alias && phantom) return [new PhantomData(inputs[0]?.data)];
     const skipped = entry?.alias === false && this.#needed?.has(entry) === false;
     if (skipped || phantom) return outputs.map(() => new PhantomData());
     return this.inner.run(op, inputs, params, outputs);
